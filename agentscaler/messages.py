@@ -1,0 +1,67 @@
+"""The turns of a conversation, as they are recorded.
+
+Owns `Message` and its parts. A message is frozen; `arguments` of a call is the JSON *text* the model wrote, never repaired.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+
+class Outcome(StrEnum):
+    """What became of a tool call."""
+
+    OK = "ok"
+    INVALID_CALL = "invalid_call"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `raw` is the engine's own text where it differs from content and calls; `token_ids` and `logprobs` are of this
+    turn's completion alone; `changed_keys` (tool results only) names the rows the call changed."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    outcome: Outcome | None = None
+    changed_keys: tuple[str, ...] = ()
+    raw: str | None = None
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    prefix_break: bool = False
+    usage: Usage | None = None
+    latency_s: float | None = None
+
+
+def to_chat(message: Message, keep_reasoning: bool) -> dict[str, Any]:
+    """The message as an OpenAI chat message. Reasoning goes back to the model only where `keep_reasoning` says so."""
+    chat: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        chat["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        chat["tool_call_id"] = message.tool_call_id
+    if keep_reasoning and message.reasoning:
+        chat["reasoning"] = message.reasoning
+    return chat

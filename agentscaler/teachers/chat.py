@@ -1,0 +1,44 @@
+"""The seam between a rollout and whoever acts in it.
+
+A `Teacher` is shared by many rollouts; `start` gives one rollout's `Agent`. An agent sees the messages so far and answers with one
+assistant message. It raises `RolloutFault` where engine or network failed it, and `ContextOverflow` where the conversation got too
+long. An empty message (no words, no calls) means that the agent ends the conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agentscaler.messages import Message
+
+if TYPE_CHECKING:
+    from agentscaler.tasks.task import Task
+
+ToolSchema = dict[str, Any]
+"""An OpenAI function description: {"type": "function", "function": {"name", "description", "parameters"}}."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherIdentity:
+    """What of a teacher shapes its words; part of every rollout id."""
+
+    model: str
+    revision: str
+    sampling: str  # canonical JSON
+
+
+class Agent(Protocol):
+    async def reply(self, messages: Sequence[Message]) -> Message: ...
+
+
+class Teacher(Protocol):
+    @property
+    def identity(self) -> TeacherIdentity: ...
+
+    def start(self, task: Task, tools: Sequence[ToolSchema], seed: int, session: str) -> Agent:
+        """`session` is a stable name for routing; `seed` is this attempt's own."""
+        ...
+
+    async def close(self) -> None: ...
