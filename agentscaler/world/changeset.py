@@ -40,6 +40,8 @@ class _Change:
 
 def join(changesets: list[bytes]) -> bytes:
     """Net effect of several changesets in order; what was written and undone drops out."""
+    if len(changesets) == 1:
+        return changesets[0]
     builder = apsw.ChangesetBuilder()
     for one in changesets:
         builder.add(one)

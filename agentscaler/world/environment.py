@@ -99,8 +99,11 @@ class Environment:
     def diff(self) -> Diff:
         if not self._changesets:
             return {}
-        net = self._changesets[0] if len(self._changesets) == 1 else changeset.join(self._changesets)
-        return changeset.canonical_diff(net, self._program.tables, self._issued)
+        return changeset.canonical_diff(changeset.join(self._changesets), self._program.tables, self._issued)
+
+    def net_keys(self) -> tuple[str, ...]:
+        """`table/key` of every row that now differs from the start."""
+        return changeset.changed_keys(changeset.join(self._changesets), self._program.tables) if self._changesets else ()
 
     @property
     def connection(self) -> apsw.Connection:

@@ -1,0 +1,101 @@
+"""A rollout as it is kept: everything that verifying it again needs, with no model and no GPU.
+
+`Rollout` is frozen. `rollout_id` depends on what shapes the rollout and on nothing else, so that running the same job again makes
+the same ids; that is what resume is built on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agentscaler.canonical import digest
+from agentscaler.errors import FaultClass
+from agentscaler.messages import Message
+from agentscaler.rollout.limits import StopReason
+from agentscaler.tasks.task import Task
+from agentscaler.teachers.chat import TeacherIdentity
+from agentscaler.verify.verdict import Verdict
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UserIdentity:
+    kind: str
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One attempt at one task, before it is played."""
+
+    task: Task
+    attempt: int
+    rollout_id: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    total_s: float = 0.0
+    teacher_s: float = 0.0
+    user_s: float = 0.0
+    environment_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    rollout_id: str
+    task_id: str
+    task_digest: str
+    kind: str
+    domain: str
+    domain_fingerprint: str
+    world_seed: int
+    attempt: int
+    seed: int
+    benchmark: bool
+    teacher: TeacherIdentity
+    user: UserIdentity
+    unmatched_questions: int
+    messages: tuple[Message, ...]
+    tools: str
+    state_changes: str
+    net_keys: tuple[str, ...]
+    stop_reason: StopReason
+    verdict: Verdict
+    timings: Timings
+    created_at: str
+    config_digest: str
+    schema_version: int = SCHEMA_VERSION
+
+    def with_verdict(self, verdict: Verdict) -> Rollout:
+        return replace(self, verdict=verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """A row of the attempts sidecar: an attempt that ended in a fault. `retried`: another try of the same attempt followed."""
+
+    rollout_id: str
+    task_id: str
+    attempt: int
+    trial: int
+    fault: FaultClass
+    words: str
+    retried: bool
+    created_at: str
+
+
+def work_item(task: Task, attempt: int, teacher: TeacherIdentity, user: UserIdentity, run_seed: int) -> WorkItem:
+    """Names the attempt. The seed is 32 bits of the same digest, so attempts differ and repeat."""
+    parts: list[Any] = [
+        task.task_digest,
+        [teacher.model, teacher.revision, teacher.sampling],
+        [user.kind, user.model],
+        attempt,
+        run_seed,
+    ]
+    name = digest(parts)
+    return WorkItem(task, attempt, name, int(name[:8], 16))

@@ -1,0 +1,103 @@
+"""From written tasks to tasks: execute the reference, keep its end, prove soundness.
+
+Invariant: a `Task` comes out only where the reference ran clean (each call ok, or refused where that is expected), the end fits the
+kind, the scripted user can be asked for every fact, and every mutant of the design's soundness section is judged rightly. Anything
+else is a `TaskError` naming file, task and reason.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from agentscaler.domain.domain import Domain
+from agentscaler.domain.store import domain_folder, load_domain, read_yaml
+from agentscaler.errors import TaskError
+from agentscaler.messages import Outcome
+from agentscaler.tasks.arguments import resolve
+from agentscaler.tasks.task import Ask, Call, Task, WrittenTask
+from agentscaler.users.scripted import asked_facts
+from agentscaler.verify.soundness import check_soundness
+from agentscaler.world.environment import CallResult
+from agentscaler.world.world import World
+
+
+def load_written(path: Path) -> list[WrittenTask]:
+    """Tasks of a YAML file: a list under `tasks`."""
+    data = read_yaml(path)
+    if not isinstance(data, dict) or not isinstance(data.get("tasks"), list):
+        raise TaskError(f"{path}: needs a list under the key tasks")
+    tasks = []
+    for number, entry in enumerate(data["tasks"], 1):
+        name = entry.get("id", f"number {number}") if isinstance(entry, dict) else f"number {number}"
+        try:
+            tasks.append(WrittenTask.model_validate(entry))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise TaskError(f"{path}: task {name}: {where + ': ' if where else ''}{first['msg']}") from None
+    names = [task.id for task in tasks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise TaskError(f"{path}: task id {twice[0]} occurs twice")
+    return tasks
+
+
+def compile_shipped(name: str, path: str | None = None) -> list[Task]:
+    """The written tasks of a domain folder, compiled."""
+    domain = load_domain(name, path)
+    file = domain_folder(name, path) / "tasks.yaml"
+    if not file.is_file():
+        raise TaskError(f"tasks=written: {file} does not exist")
+    return [compile_task(domain, written, str(file)) for written in load_written(file)]
+
+
+def compile_task(domain: Domain, written: WrittenTask, where: str = "") -> Task:
+    try:
+        task = _execute(domain, written)
+        problems = check_soundness(domain, task)
+    except TaskError as error:
+        raise TaskError(f"{where or domain.name}: task {written.id}: {error}") from None
+    if problems:
+        raise TaskError(f"{where or domain.name}: task {written.id}: unsound: {'; '.join(problems[:3])}")
+    return task
+
+
+def _execute(domain: Domain, written: WrittenTask) -> Task:
+    environment = World.of(domain, written.seed).open()
+    results: list[CallResult] = []
+    resolved: list[Call] = []
+    for number, call in enumerate(written.calls, 1):
+        arguments = resolve(call.arguments, results)
+        result = environment.call("agent", call.call, arguments)
+        wanted = Outcome.REFUSED if number in written.expected_refused else Outcome.OK
+        if result.outcome is not wanted:
+            raise TaskError(f"reference call {number} ({call.call}) is {result.outcome.value}, not {wanted.value}: {result.content}")
+        results.append(result)
+        resolved.append(Call(call=call.call, arguments=arguments))
+    diff = environment.close()
+    if written.kind.must_not_write and diff:
+        raise TaskError(f"a {written.kind.value} task must not write, but the reference changes {sorted(diff)}")
+    if not written.kind.must_not_write and not diff:
+        raise TaskError(f"a {written.kind.value} task writes, but the reference changes nothing")
+    _check_asking(written)
+    return Task(
+        written=written,
+        domain=domain.name,
+        domain_fingerprint=domain.fingerprint,
+        expected_diff=diff,
+        expected_calls=tuple(resolved),
+    )
+
+
+def _check_asking(written: WrittenTask) -> None:
+    """Every fact can be asked for by its own question, and is not in the opening already."""
+    for name, fact in written.facts.items():
+        asked = asked_facts(written, fact.question)
+        if asked != [name]:
+            raise TaskError(f"fact {name}: its question asks for {asked or 'nothing'}")
+    asks = [step.ask for step in written.reference if isinstance(step, Ask)]
+    if len(set(asks)) != len(asks):
+        raise TaskError("the reference asks for a fact twice")
+    if asks and set(asks) != set(written.facts):
+        raise TaskError(f"the reference never asks for {sorted(set(written.facts) - set(asks))[0]}")

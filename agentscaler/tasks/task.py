@@ -1,0 +1,156 @@
+"""A task: a domain, a seed, what a person wants, and an executed reference with its expected end.
+
+`WrittenTask` is what a person writes (YAML); `Task` is compiled: its reference ran clean and its soundness was proven. Both frozen.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from agentscaler.canonical import digest
+
+
+class Kind(StrEnum):
+    """What a task asks of the agent; closed."""
+
+    WRITE = "write"
+    MULTI_GOAL = "multi_goal"
+    CHANGED_MIND = "changed_mind"
+    READ_ONLY = "read_only"
+    MISSING_PARAMETER = "missing_parameter"
+    REFUSAL = "refusal"
+    IRRELEVANT = "irrelevant"
+    RECOVERY = "recovery"
+    AMBIGUOUS = "ambiguous"
+
+    @property
+    def must_not_write(self) -> bool:
+        return self in (Kind.READ_ONLY, Kind.REFUSAL, Kind.IRRELEVANT)
+
+    @property
+    def must_decline(self) -> bool:
+        return self in (Kind.REFUSAL, Kind.IRRELEVANT)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fact(_Frozen):
+    """Something the user knows and tells only when asked: any of the `asked` patterns (letter case aside) in the agent's words."""
+
+    asked: tuple[str, ...] = Field(min_length=1)
+    question: str  # how the reference teacher asks
+    says: str  # what the user then says
+
+    @field_validator("asked")
+    @classmethod
+    def _patterns_compile(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"pattern {pattern!r}: {error}") from None
+        return value
+
+
+class Answer(_Frozen):
+    """A value that the agent must tell. `distractors` are values of the same type that it must not give as the answer."""
+
+    type: Literal["money", "date", "id", "count", "name"]
+    value: str | int
+    distractors: tuple[str | int, ...] = ()
+
+
+class Call(_Frozen):
+    """A reference call. An argument `{"$result": [2, "title"]}` stands for field `title` of the second call's result."""
+
+    call: str
+    arguments: dict[str, Any] = {}
+
+
+class Ask(_Frozen):
+    ask: str
+
+
+class Say(_Frozen):
+    say: str
+
+
+Step = Call | Ask | Say
+
+
+class WrittenTask(_Frozen):
+    """`then` are further things the user says, one after each statement of the agent that asks nothing."""
+
+    id: str = Field(pattern=r"^[a-z0-9_]{1,80}$")
+    kind: Kind
+    seed: int = 1
+    intent: str = Field(min_length=1)
+    facts: dict[str, Fact] = {}
+    then: tuple[str, ...] = ()
+    reference: tuple[Step, ...] = ()
+    expected_refused: tuple[int, ...] = ()  # numbers of reference calls, from 1
+    must_tell: tuple[Answer, ...] = ()
+    forbidden: Call | None = None  # refusal tasks: the call that the policy forbids and the database would allow
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        return tuple(step for step in self.reference if isinstance(step, Call))
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> WrittenTask:
+        for step in self.reference:
+            if isinstance(step, Ask) and step.ask not in self.facts:
+                raise ValueError(f"reference asks for {step.ask}, which is no fact")
+        if any(not 1 <= n <= len(self.calls) for n in self.expected_refused):
+            raise ValueError("expected_refused names a call that is not there")
+        if (self.kind is Kind.REFUSAL) != (self.forbidden is not None):
+            raise ValueError("a refusal task, and no other, names the forbidden call")
+        if self.kind is Kind.READ_ONLY and not self.must_tell:
+            raise ValueError("a read_only task needs must_tell")
+        if self.kind in (Kind.MISSING_PARAMETER, Kind.AMBIGUOUS) and not self.facts:
+            raise ValueError(f"a {self.kind.value} task needs facts that the user tells when asked")
+        if self.kind in (Kind.MULTI_GOAL, Kind.CHANGED_MIND) and not self.then and self.kind is Kind.CHANGED_MIND:
+            raise ValueError("a changed_mind task needs then")
+        if self.kind is Kind.RECOVERY and not self.expected_refused:
+            raise ValueError("a recovery task needs expected_refused")
+        return self
+
+
+class Task(_Frozen):
+    """`expected_diff` is the canonical net change of the reference; `expected_calls` the calls with arguments resolved."""
+
+    written: WrittenTask
+    domain: str
+    domain_fingerprint: str
+    expected_diff: dict[str, list[dict[str, Any]]]
+    expected_calls: tuple[Call, ...]
+    source: str = "written"
+
+    @property
+    def task_id(self) -> str:
+        return f"{self.domain}/{self.written.id}"
+
+    @property
+    def kind(self) -> Kind:
+        return self.written.kind
+
+    @property
+    def world_seed(self) -> int:
+        return self.written.seed
+
+    @property
+    def reference_tools(self) -> frozenset[str]:
+        """Tools that a prompt must not give away by an example."""
+        forbidden = {self.written.forbidden.call} if self.written.forbidden else set()
+        return frozenset({call.call for call in self.written.calls} | forbidden)
+
+    @cached_property
+    def task_digest(self) -> str:
+        return digest(self.model_dump(mode="json", exclude={"source"}))

@@ -1,0 +1,112 @@
+"""Scripted teachers: `reference` replays the solution, `noop` ends at once, `random_call` makes one random valid call, then ends.
+
+They are measuring rods for verifier and plumbing: the first must always be accepted, the second never, the third hardly ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+import orjson
+
+from agentscaler.messages import Message, ToolCall, Usage
+from agentscaler.tasks.arguments import draw_arguments, resolve
+from agentscaler.tasks.task import Answer, Ask, Say, Task
+from agentscaler.teachers.chat import Agent, TeacherIdentity, ToolSchema
+from agentscaler.verify.call_match import spell
+from agentscaler.world.environment import CallResult
+
+
+class ReferenceTeacher:
+    identity = TeacherIdentity("reference", "1", "{}")
+
+    def start(self, task: Task, tools: Sequence[ToolSchema], seed: int, session: str) -> Agent:
+        return _Replay(task)
+
+    async def close(self) -> None:
+        pass
+
+
+class _Replay:
+    def __init__(self, task: Task):
+        self._task = task
+        written = task.written
+        asked_in_place = any(isinstance(step, Ask) for step in written.reference)
+        asks = [] if asked_in_place else [Ask(ask=name) for name in written.facts]
+        self._steps = [*asks, *written.reference]
+        self._number = 0
+
+    async def reply(self, messages: Sequence[Message]) -> Message:
+        while self._steps:
+            step = self._steps.pop(0)
+            if isinstance(step, Ask):
+                return Message("assistant", self._task.written.facts[step.ask].question)
+            if isinstance(step, Say):
+                return Message("assistant", step.say)
+            self._number += 1
+            results = [CallResult(m.outcome, m.content) for m in messages if m.role == "tool" and m.outcome]
+            arguments = orjson.dumps(resolve(step.arguments, results)).decode()
+            return Message("assistant", tool_calls=(ToolCall(f"call_{self._number}", step.call, arguments),), usage=Usage())
+        return Message("assistant", closing_words(self._task))
+
+
+def closing_words(task: Task) -> str:
+    """The last thing a right agent says: the answers, a refusal, or that it is done."""
+    words = [_tell(answer) for answer in task.written.must_tell]
+    if task.kind.must_decline:
+        words.append("I am sorry, I cannot do that.")
+    return " ".join(words) or "That is done."
+
+
+def _tell(answer: Answer) -> str:
+    return f"The {answer.type} is {spell(answer.type, answer.value)}."
+
+
+class NoopTeacher:
+    identity = TeacherIdentity("noop", "1", "{}")
+
+    def start(self, task: Task, tools: Sequence[ToolSchema], seed: int, session: str) -> Agent:
+        return _Silent()
+
+    async def close(self) -> None:
+        pass
+
+
+class _Silent:
+    async def reply(self, messages: Sequence[Message]) -> Message:
+        return Message("assistant", "")
+
+
+class RandomCallTeacher:
+    identity = TeacherIdentity("random_call", "1", "{}")
+
+    def start(self, task: Task, tools: Sequence[ToolSchema], seed: int, session: str) -> Agent:
+        return _OneRandomCall(tools, seed)
+
+    async def close(self) -> None:
+        pass
+
+
+class _OneRandomCall:
+    """Texts are words that the person used, so that a call can hit something; which call and which words is chance."""
+
+    def __init__(self, tools: Sequence[ToolSchema], seed: int):
+        self._tools = tools
+        self._random = Random(seed)
+        self._called = False
+
+    async def reply(self, messages: Sequence[Message]) -> Message:
+        if self._called:
+            return Message("assistant", "Done.")
+        self._called = True
+        function = self._random.choice(self._tools)["function"]
+        said = " ".join(m.content for m in messages if m.role == "user")
+        chosen = draw_arguments(function["parameters"], quoted_and_words(said), self._random)
+        return Message("assistant", tool_calls=(ToolCall("call_1", function["name"], orjson.dumps(chosen).decode()),))
+
+
+def quoted_and_words(said: str) -> list[str]:
+    """What stands between quotation marks, and every single word."""
+    return [*said.split('"')[1::2], *(word.strip('.,!?"') for word in said.split()), "x"]
+

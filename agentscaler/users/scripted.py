@@ -1,0 +1,56 @@
+"""The scripted user: an agenda, no model.
+
+It opens with the intent. To a message of the agent it answers, in this order: the facts that the message asks for; else, where the
+message asks something that no fact knows, a fixed reply, counted; else the next thing on the agenda; else it ends.
+A closing courtesy ("anything else?") is no question.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from agentscaler.messages import Message
+from agentscaler.rollout.record import UserIdentity
+from agentscaler.tasks.task import WrittenTask
+
+UNMATCHED_REPLY = "I have told you all I know about that. Please go on with what you have."
+MAX_UNMATCHED = 3
+_COURTESY = re.compile(
+    r"(any(thing)?\s+(else|more|other)|something else|further (help|assistance)|help you with|can i (help|assist)|"
+    r"let me know|need (any )?(more|further)|would you like me to do)[^?]*\?",
+    re.IGNORECASE,
+)
+
+IDENTITY = UserIdentity("scripted")
+
+
+class ScriptedUser:
+    def __init__(self, task: WrittenTask):
+        self._task = task
+        self._agenda = list(task.then)
+        self._told: set[str] = set()
+        self.unmatched_questions = 0
+
+    async def opening(self) -> str:
+        return self._task.intent
+
+    async def reply(self, messages: Sequence[Message]) -> str | None:
+        return self.answer(messages[-1].content)
+
+    def answer(self, words: str) -> str | None:
+        asked = asked_facts(self._task, words)
+        fresh = [name for name in asked if name not in self._told]
+        is_question = "?" in _COURTESY.sub("", words)
+        if fresh or (asked and is_question):
+            self._told.update(asked)
+            return " ".join(self._task.facts[name].says for name in fresh or asked)
+        if is_question:
+            self.unmatched_questions += 1
+            return UNMATCHED_REPLY if self.unmatched_questions <= MAX_UNMATCHED else None
+        return self._agenda.pop(0) if self._agenda else None
+
+
+def asked_facts(task: WrittenTask, words: str) -> list[str]:
+    """Names of the facts whose patterns occur in the agent's words, in the task's order."""
+    return [n for n, fact in task.facts.items() if any(re.search(p, words, re.IGNORECASE) for p in fact.asked)]

@@ -1,0 +1,134 @@
+"""Third stage. By default for what the state cannot show: that nothing was written where nothing may be, that answers were told and
+grounded, that a refusal was said. In `paper` mode also the paper's own rule: exactly the reference's calls.
+
+An answer is told when it stands in the agent's words after a tool result in which it appeared. Values are compared by type: counts
+as whole numbers or number words, money in its usual spellings, dates as ISO or "March 2" forms, names and ids as whole words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from agentscaler.canonical import canonical_json
+from agentscaler.messages import Message, Outcome, ToolCall
+from agentscaler.tasks.task import Answer, Task
+from agentscaler.verify.refusal import declines
+
+_NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_MONTHS = "January February March April May June July August September October November December".split()
+
+
+def check_calls(task: Task, messages: Sequence[Message], write_tools: frozenset[str], exact: bool) -> list[str]:
+    reasons = []
+    calls = list(_calls(messages))
+    if task.kind.must_not_write:
+        reasons += [f"attempted the write {call.name} ({_outcome(result)})" for call, result in calls if call.name in write_tools]
+    if task.kind.must_decline and not any(declines(m.content) for m in messages if m.role == "assistant"):
+        reasons.append("did not say that it cannot be done")
+    for answer in task.written.must_tell:
+        reasons += _check_answer(answer, messages)
+    if exact:
+        reasons += _check_exact(task, calls)
+    return reasons
+
+
+def _calls(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, Message | None]]:
+    results = {m.tool_call_id: m for m in messages if m.role == "tool"}
+    for message in messages:
+        for call in message.tool_calls:
+            yield call, results.get(call.id)
+
+
+def _outcome(result: Message | None) -> str:
+    return result.outcome.value if result and result.outcome else "no result"
+
+
+def _check_exact(task: Task, calls: list[tuple[ToolCall, Message | None]]) -> list[str]:
+    """Exact call match: the same calls with the same arguments in the same order (paper, section on filtering)."""
+    made = [f"{call.name}({_canonical(call.arguments)})" for call, result in calls if result and result.outcome is Outcome.OK]
+    refused = set(task.written.expected_refused)
+    wanted = [f"{c.call}({canonical_json(c.arguments)})" for n, c in enumerate(task.expected_calls, 1) if n not in refused]
+    return [] if made == wanted else [f"calls differ: expected {'; '.join(wanted)[:300]}, got {'; '.join(made)[:300]}"]
+
+
+def _canonical(arguments: str) -> str:
+    try:
+        return canonical_json(orjson.loads(arguments))
+    except orjson.JSONDecodeError:
+        return arguments
+
+
+def _check_answer(answer: Answer, messages: Sequence[Message]) -> list[str]:
+    seen = False
+    told: list[str] = []
+    for message in messages:
+        if message.role == "tool" and message.outcome is Outcome.OK:
+            seen = seen or _in_result(answer, message.content)
+        elif message.role == "assistant" and message.content and seen:
+            told.append(message.content)
+    if not seen:
+        return [f"the answer {answer.value} never appeared in a tool result"]
+    if not any(is_told(answer.type, answer.value, words) for words in told):
+        return [f"did not tell {answer.type} {answer.value}"]
+    wrong = [d for d in answer.distractors if any(is_told(answer.type, d, words) for words in told)]
+    return [f"told the wrong {answer.type} {value}" for value in wrong]
+
+
+def _in_result(answer: Answer, content: str) -> bool:
+    """In the JSON's values; a count may also be the length of a list."""
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return any(_equals(answer, leaf) for leaf in _leaves(value, answer.type == "count"))
+
+
+def _leaves(value: Any, with_lengths: bool) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _leaves(item, with_lengths)
+    elif isinstance(value, list):
+        if with_lengths:
+            yield len(value)
+        for item in value:
+            yield from _leaves(item, with_lengths)
+    else:
+        yield value
+
+
+def _equals(answer: Answer, leaf: Any) -> bool:
+    if answer.type in ("count", "money"):
+        return leaf == answer.value and not isinstance(leaf, bool)
+    return isinstance(leaf, str | int) and str(answer.value).casefold() in str(leaf).casefold()
+
+
+def is_told(type_: str, value: str | int, words: str) -> bool:
+    """Whether the words give this value, in any spelling of its type. Money values are minor units (cents)."""
+    return any(_occurs(form, words) for form in _spellings(type_, value))
+
+
+def spell(type_: str, value: str | int) -> str:
+    """The plainest spelling of a value."""
+    return _spellings(type_, value)[0]
+
+
+def _spellings(type_: str, value: str | int) -> list[str]:
+    if type_ == "count" and isinstance(value, int):
+        return [str(value), *([_NUMBER_WORDS[value]] if 0 <= value < len(_NUMBER_WORDS) else []), *(["no"] if value == 0 else [])]
+    if type_ == "money" and isinstance(value, int):
+        major, minor = divmod(value, 100)
+        return [f"{major}.{minor:02d}", f"{major:,}.{minor:02d}", *([str(major), f"{major:,}"] if minor == 0 else [])]
+    if type_ == "date" and re.fullmatch(r"\d{4}-\d{2}-\d{2}", str(value)):
+        year, month, day = (int(part) for part in str(value).split("-"))
+        name = _MONTHS[month - 1]
+        return [str(value), f"{name} {day}", f"{name[:3]} {day}", f"{day} {name}", f"{day} {name[:3]}", f"{month}/{day}/{year}"]
+    return [str(value)]
+
+
+def _occurs(form: str, words: str) -> bool:
+    """As a whole: not inside a longer word or number."""
+    return re.search(rf"(?<![\w.,/-])(?<![\d][.,]){re.escape(form)}(?:st|nd|rd|th)?(?![\w/-])(?![.,]\d)", words, re.IGNORECASE) is not None
