@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agentscaler.messages import Message
 
 if TYPE_CHECKING:
+    from agentscaler.domain.domain import Domain
     from agentscaler.tasks.task import Task
 
 ToolSchema = dict[str, Any]
@@ -37,8 +38,8 @@ class Teacher(Protocol):
     @property
     def identity(self) -> TeacherIdentity: ...
 
-    def start(self, task: Task, tools: Sequence[ToolSchema], seed: int, session: str) -> Agent:
-        """`session` is a stable name for routing; `seed` is this attempt's own."""
+    def start(self, task: Task, domain: Domain, seed: int, session: str) -> Agent:
+        """`domain` has tools, prompt and examples; `session` is a stable name for routing; `seed` is this attempt's own."""
         ...
 
     async def close(self) -> None: ...

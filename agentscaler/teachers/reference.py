@@ -10,10 +10,11 @@ from random import Random
 
 import orjson
 
+from agentscaler.domain.domain import Domain
 from agentscaler.messages import Message, ToolCall, Usage
 from agentscaler.tasks.arguments import draw_arguments, resolve
 from agentscaler.tasks.task import Answer, Ask, Say, Task
-from agentscaler.teachers.chat import Agent, TeacherIdentity, ToolSchema
+from agentscaler.teachers.chat import Agent, TeacherIdentity
 from agentscaler.verify.call_match import spell
 from agentscaler.world.environment import CallResult
 
@@ -21,7 +22,7 @@ from agentscaler.world.environment import CallResult
 class ReferenceTeacher:
     identity = TeacherIdentity("reference", "1", "{}")
 
-    def start(self, task: Task, tools: Sequence[ToolSchema], seed: int, session: str) -> Agent:
+    def start(self, task: Task, domain: Domain, seed: int, session: str) -> Agent:
         return _Replay(task)
 
     async def close(self) -> None:
@@ -66,7 +67,7 @@ def _tell(answer: Answer) -> str:
 class NoopTeacher:
     identity = TeacherIdentity("noop", "1", "{}")
 
-    def start(self, task: Task, tools: Sequence[ToolSchema], seed: int, session: str) -> Agent:
+    def start(self, task: Task, domain: Domain, seed: int, session: str) -> Agent:
         return _Silent()
 
     async def close(self) -> None:
@@ -81,8 +82,8 @@ class _Silent:
 class RandomCallTeacher:
     identity = TeacherIdentity("random_call", "1", "{}")
 
-    def start(self, task: Task, tools: Sequence[ToolSchema], seed: int, session: str) -> Agent:
-        return _OneRandomCall(tools, seed)
+    def start(self, task: Task, domain: Domain, seed: int, session: str) -> Agent:
+        return _OneRandomCall(domain, seed)
 
     async def close(self) -> None:
         pass
@@ -91,8 +92,8 @@ class RandomCallTeacher:
 class _OneRandomCall:
     """Texts are words that the person used, so that a call can hit something; which call and which words is chance."""
 
-    def __init__(self, tools: Sequence[ToolSchema], seed: int):
-        self._tools = tools
+    def __init__(self, domain: Domain, seed: int):
+        self._tools = domain.tools_for("agent")
         self._random = Random(seed)
         self._called = False
 
@@ -100,10 +101,10 @@ class _OneRandomCall:
         if self._called:
             return Message("assistant", "Done.")
         self._called = True
-        function = self._random.choice(self._tools)["function"]
+        tool = self._random.choice(self._tools)
         said = " ".join(m.content for m in messages if m.role == "user")
-        chosen = draw_arguments(function["parameters"], quoted_and_words(said), self._random)
-        return Message("assistant", tool_calls=(ToolCall("call_1", function["name"], orjson.dumps(chosen).decode()),))
+        chosen = draw_arguments(tool.parameters, quoted_and_words(said), self._random)
+        return Message("assistant", tool_calls=(ToolCall("call_1", tool.name, orjson.dumps(chosen).decode()),))
 
 
 def quoted_and_words(said: str) -> list[str]:

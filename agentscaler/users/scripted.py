@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from agentscaler.messages import Message
 from agentscaler.rollout.record import UserIdentity
-from agentscaler.tasks.task import WrittenTask
+from agentscaler.tasks.task import Task, WrittenTask
 
 UNMATCHED_REPLY = "I have told you all I know about that. Please go on with what you have."
 MAX_UNMATCHED = 3
@@ -21,8 +21,6 @@ _COURTESY = re.compile(
     r"let me know|need (any )?(more|further)|would you like me to do)[^?]*\?",
     re.IGNORECASE,
 )
-
-IDENTITY = UserIdentity("scripted")
 
 
 class ScriptedUser:
@@ -54,3 +52,13 @@ class ScriptedUser:
 def asked_facts(task: WrittenTask, words: str) -> list[str]:
     """Names of the facts whose patterns occur in the agent's words, in the task's order."""
     return [n for n, fact in task.facts.items() if any(re.search(p, words, re.IGNORECASE) for p in fact.asked)]
+
+
+class ScriptedUsers:
+    identity = UserIdentity("scripted")
+
+    def start(self, task: Task, seed: int, session: str) -> ScriptedUser:
+        return ScriptedUser(task.written)
+
+    async def close(self) -> None:
+        pass

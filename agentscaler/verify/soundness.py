@@ -36,7 +36,7 @@ def check_soundness(domain: Domain, task: Task) -> list[str]:
     """What is wrong with the task, in words; empty when it is sound."""
     world = World.of(domain, task.world_seed)
     calls = task.written.calls
-    writes = frozenset(name for name, tool in world.program.tools.items() if tool.is_write)
+    writes = world.program.write_tools
     random = Random(int(task.task_digest[:8], 16))
     texts = texts_of(world)
     judge = _Judge(world, task, writes)

@@ -64,6 +64,10 @@ class Program:
     tools: dict[str, CompiledTool]
     clock_ms: int
 
+    @property
+    def write_tools(self) -> frozenset[str]:
+        return frozenset(name for name, tool in self.tools.items() if tool.is_write)
+
 
 _programs: dict[str, Program] = {}
 
