@@ -6,7 +6,7 @@
 3. *The input is wrong* (`ConfigError` and its children): said in one line before any work starts; exit code 2.
 4. *We are wrong*: any other exception. It stops the job loudly.
 
-`except Exception` stands in two places only: the rollout boundary (`rollout/attempt.py`) and the actor edge (`cluster/player.py`).
+`except Exception` stands in two places only: the rollout boundary (`rollout/attempt.py`) and the actor edge (`cluster/environment_actor.py`).
 """
 
 from __future__ import annotations

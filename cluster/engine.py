@@ -71,6 +71,11 @@ class EngineConfig(BaseModel):
         """The name under which the model is asked for."""
         return self.served_name or self.model
 
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that one engine takes: none on CPU."""
+        return 0 if _runs_on_cpu() else self.tensor_parallel_size
+
 
 def preflight(config: EngineConfig) -> None:
     """Raise ConfigError in one line for what cannot work on this machine. Starts nothing, downloads nothing."""

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agentscaler.canonical import canonical_json
 from agentscaler.errors import ConfigError, ContextOverflow, FaultClass, RolloutFault
-from agentscaler.messages import Message, ToolCall, Usage, to_chat
+from agentscaler.messages import Message, Outcome, ToolCall, Usage, to_chat
 from agentscaler.teachers.chat import TeacherIdentity, ToolSchema
 from agentscaler.teachers.few_shot import build_shots
 
@@ -63,6 +63,7 @@ class EndpointTeacherConfig(BaseModel):
     max_string_length: int | None = Field(default=None, ge=1)  # bounds strings that have no bound: one could run to max_tokens
     max_items: int | None = Field(default=None, ge=1)  # the same for lists
     reply_tool: bool = False  # speak through a tool: `required` could never end a conversation otherwise
+    speak: Literal["free", "after_call"] = "free"  # after_call: a user's turn is answered by a call, a call that went well by words
     shots: int = Field(default=0, ge=0)
     keep_reasoning: bool = False
     parallel_tool_calls: bool = True
@@ -195,13 +196,24 @@ class EndpointAgent:
             "messages": self._chat(messages),
             "seed": zlib.crc32(f"{self._seed}:{turn}".encode()) >> 1,  # engines take 31 bits at least
         }
-        if self._tools:
-            payload |= {"tools": self._tools, "tool_choice": config.tool_choice, "parallel_tool_calls": config.parallel_tool_calls}
+        tools, tool_choice = self._choice(messages)
+        if tools:
+            payload |= {"tools": tools, "tool_choice": tool_choice, "parallel_tool_calls": config.parallel_tool_calls}
         if config.logprobs:
             payload["logprobs"] = True
         if config.return_token_ids:
             payload["return_token_ids"] = True
         return payload | config.sampling | config.extra_body
+
+    def _choice(self, messages: Sequence[Message]) -> tuple[list[ToolSchema], str | dict[str, Any]]:
+        """What the model may do now. The smallest models cannot tell when to speak, and then neither call nor stop."""
+        last = messages[-1]
+        if self._config.reply_tool and self._config.speak == "after_call":
+            if last.role == "user":
+                return self._tools[:-1], self._config.tool_choice
+            if last.outcome is Outcome.OK:
+                return self._tools, {"type": "function", "function": {"name": REPLY_TOOL}}
+        return self._tools, self._config.tool_choice
 
     def _chat(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Shots stand right behind the system message, so that they are part of the prefix that rollouts share."""

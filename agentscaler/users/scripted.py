@@ -16,9 +16,12 @@ from agentscaler.tasks.task import Task, WrittenTask
 
 UNMATCHED_REPLY = "I have told you all I know about that. Please go on with what you have."
 MAX_UNMATCHED = 3
+# Within one sentence: "Let me know. Shall I go on?" asks something.
 _COURTESY = re.compile(
-    r"(any(thing)?\s+(else|more|other)|something else|further (help|assistance)|help you with|can i (help|assist)|"
-    r"let me know|need (any )?(more|further)|would you like me to do)[^?]*\?",
+    r"\b(any(thing)?\s+(else|more|other|further)|some(thing)?\s+(else|more)|(what|how)\s+else|is\s+there\s+anything|"
+    r"(how|what)\s+(can|may|could|shall)\s+i\s+(help|assist|do)|can\s+i\s+(help|assist)|further\s+(help|assistance)|help\s+you\s+with|"
+    r"would\s+you\s+like\s+(any\s+)?help|let\s+me\s+know|you\s+need\s+(any\s+)?(more|further)|to\s+do\s+next|"
+    r"is\s+that\s+(all|everything)(?=\s*\?))\b[^.!?\n]*\?",
     re.IGNORECASE,
 )
 

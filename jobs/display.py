@@ -1,0 +1,55 @@
+"""Progress for a person: a live table where stdout is a terminal, a log line every ten seconds where it is not."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cluster.dispatcher import Progress as Counts
+
+log = logging.getLogger("progress")
+LINE_S = 10.0
+Show = Callable[[Counts, float], None]
+
+
+@contextmanager
+def display() -> Iterator[Show]:
+    if sys.stdout.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(), transient=False) as bar:
+            task = bar.add_task("rollouts", total=None)
+
+            def show_live(counts: Counts, seconds: float) -> None:
+                bar.update(task, description=words(counts, seconds), total=counts.planned, completed=counts.finished + counts.resumed)
+
+            yield show_live
+        return
+    last = [0.0]
+
+    def show_lines(counts: Counts, seconds: float) -> None:
+        if time.monotonic() - last[0] > LINE_S or counts.remaining == 0:
+            last[0] = time.monotonic()
+            log.info("%d/%d %s", counts.finished + counts.resumed, counts.planned, words(counts, seconds))
+
+    yield show_lines
+
+
+def words(counts: Counts, seconds: float) -> str:
+    """accepted 12 · rejected 30 (validity 3, state_match 27) · void 0 · 210 tok/s · 32 in flight · 95 s left"""
+    stages = ", ".join(f"{stage} {count}" for stage, count in sorted(counts.stages.items()))
+    parts = [
+        f"accepted {counts.outcomes['accepted']}",
+        f"rejected {counts.outcomes['rejected']}" + (f" ({stages})" if stages else ""),
+        f"void {counts.outcomes['void']}",
+        f"{counts.completion_tokens / max(seconds, 1e-6):.0f} tok/s",
+        f"{counts.in_flight} in flight",
+    ]
+    if counts.finished and counts.remaining:
+        parts.append(f"{counts.remaining * seconds / counts.finished:.0f} s left")
+    return " · ".join(parts)

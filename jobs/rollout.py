@@ -1,0 +1,58 @@
+"""Play tasks with a teacher, verify every rollout, write shards: the main job.
+
+python -m jobs.rollout domain=notes teacher=smollm2 attempts=2 output=runs/rollout/first
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from agentscaler.errors import ConfigError
+from cluster.config import RolloutConfig
+from cluster.dispatcher import Progress
+from cluster.handles import Crew
+from cluster.plan import Plan, open_output, prepare
+from cluster.report import Report, write_summary
+from cluster.rollouts import JobFailed, run_rollouts
+from cluster.session import crew, preflight_here
+from jobs.compose import compose, output_folder, redacted_yaml, refuse, tracking_uri
+from jobs.display import display
+
+
+def main(arguments: list[str]) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    from_file = any(a.startswith("tasks=") and a != "tasks=written" for a in arguments)
+    if not from_file and not any(a.startswith("domain=") for a in arguments):
+        arguments = ["domain=notes", *arguments]
+    config = compose("rollout", RolloutConfig, arguments)
+    try:
+        output = output_folder("rollout", config.output, config.output_root)
+        plan = prepare(config, output, redacted_yaml(config))
+        with crew(config.cluster.kind) as hands:
+            preflight_here(config.teacher)
+            open_output(plan)
+            return _run(config, plan, hands)
+    except ConfigError as error:
+        refuse(str(error))
+    except JobFailed as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(config: RolloutConfig, plan: Plan, hands: Crew) -> int:
+    with Report(config, plan, tracking_uri(config.tracking.uri, config.output_root), hands) as report, display() as show:
+
+        def on_tick(progress: Progress, seconds: float) -> None:
+            show(progress, seconds)
+            report.tick(progress, seconds)
+
+        ran = asyncio.run(run_rollouts(plan, config, hands, on_tick))
+        path = write_summary(plan, config, ran, report)
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
