@@ -38,7 +38,9 @@ class Committer:
                 self._rollouts.append(schema.to_row(played.rollout))
         if (self._rollouts or self._failures) and not self._oldest:
             self._oldest = time.monotonic()
-        if len(self._rollouts) >= self._shard_rollouts or (self._oldest and time.monotonic() - self._oldest > self._max_age_s):
+        if len(self._rollouts) >= self._shard_rollouts or (
+            self._oldest and time.monotonic() - self._oldest > self._max_age_s
+        ):
             self.flush()
 
     def flush(self) -> None:

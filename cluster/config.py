@@ -79,7 +79,10 @@ class RolloutConfig(_Frozen):
             full["user"].pop(key)
         engine = full["teacher"]["engine"]
         if engine:
-            full["teacher"]["engine"] = {k: engine[k] for k in ("model", "chat_template", "tool_parser", "reasoning_parser", "dtype", "max_model_len")}
+            full["teacher"]["engine"] = {
+                k: engine[k]
+                for k in ("model", "chat_template", "tool_parser", "reasoning_parser", "dtype", "max_model_len")
+            }
         return flatten(full)
 
     def shape_digest(self) -> str:

@@ -71,13 +71,17 @@ class There:
 class Crew(Protocol):
     """Makes parts, and ends those it made."""
 
-    def spawn(self, part: Callable[..., Any], *args: Any, cpus: float = 0, gpus: float = 0, near_driver: bool = False) -> Handle: ...
+    def spawn(
+        self, part: Callable[..., Any], *args: Any, cpus: float = 0, gpus: float = 0, near_driver: bool = False
+    ) -> Handle: ...
 
     def dismiss(self, handle: Handle) -> None: ...
 
 
 class InProcess:
-    def spawn(self, part: Callable[..., Any], *args: Any, cpus: float = 0, gpus: float = 0, near_driver: bool = False) -> Handle:
+    def spawn(
+        self, part: Callable[..., Any], *args: Any, cpus: float = 0, gpus: float = 0, near_driver: bool = False
+    ) -> Handle:
         return Here(part(*args))
 
     def dismiss(self, handle: Handle) -> None:
@@ -87,7 +91,9 @@ class InProcess:
 class OnRay:
     """Actors of this job: none is detached, so that they end with the driver, whatever ends it."""
 
-    def spawn(self, part: Callable[..., Any], *args: Any, cpus: float = 0, gpus: float = 0, near_driver: bool = False) -> Handle:
+    def spawn(
+        self, part: Callable[..., Any], *args: Any, cpus: float = 0, gpus: float = 0, near_driver: bool = False
+    ) -> Handle:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -99,7 +99,9 @@ class UserActor:
         assert spec.chat is not None
         self._users = SimulatedUsers(
             spec.chat,
-            ChatEndpoint(EndpointConfig(base_urls=spec.base_urls, api_key_env=spec.api_key_env, timeout_s=spec.timeout_s)),
+            ChatEndpoint(
+                EndpointConfig(base_urls=spec.base_urls, api_key_env=spec.api_key_env, timeout_s=spec.timeout_s)
+            ),
         )
 
     async def reply(self, task: Task, seed: int, session: str, messages: Sequence[Message]) -> str | None:

@@ -36,7 +36,11 @@ class Plan:
 
     def items(self, config: RolloutConfig, teacher: TeacherIdentity, user: UserIdentity) -> list[WorkItem]:
         """Every attempt at every task; all tasks once before any twice."""
-        return [work_item(task, attempt, teacher, user, config.run_seed) for attempt in range(config.attempts) for task in self.tasks]
+        return [
+            work_item(task, attempt, teacher, user, config.run_seed)
+            for attempt in range(config.attempts)
+            for task in self.tasks
+        ]
 
 
 def prepare(config: RolloutConfig, output: Path, config_text: str) -> Plan:
@@ -76,7 +80,9 @@ def _load_tasks(config: RolloutConfig) -> tuple[list[Task], dict[str, Domain]]:
     domains = read_domains(path.with_name(DOMAINS_FILE))
     for task in tasks:
         if task.domain_fingerprint not in domains:
-            raise ConfigError(f"tasks={config.tasks}: the domain of task {task.task_id} is not in {DOMAINS_FILE} beside it")
+            raise ConfigError(
+                f"tasks={config.tasks}: the domain of task {task.task_id} is not in {DOMAINS_FILE} beside it"
+            )
     if not tasks:
         raise ConfigError(f"tasks={config.tasks}: holds no task")
     used = {task.domain_fingerprint for task in tasks}
@@ -93,11 +99,15 @@ def _check_output(config: RolloutConfig, output: Path, tasks: Sequence[Task]) ->
     try:
         before = RolloutConfig.model_validate(yaml.safe_load(file.read_text())).shape()
     except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"output={output}: {CONFIG_FILE} is not a rollout job's: {str(error).splitlines()[0]}") from None
+        raise ConfigError(
+            f"output={output}: {CONFIG_FILE} is not a rollout job's: {str(error).splitlines()[0]}"
+        ) from None
     now = config.shape()
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
-            raise ConfigError(f"output={output}: holds another configuration: {key} was {before.get(key)}, is {now.get(key)}")
+            raise ConfigError(
+                f"output={output}: holds another configuration: {key} was {before.get(key)}, is {now.get(key)}"
+            )
     if (output / TASKS_FILE).is_file():
         there = {task.task_digest for task in read_tasks(output / TASKS_FILE)}
         if changed := [task.task_id for task in tasks if task.task_digest not in there]:
@@ -117,4 +127,6 @@ def read_output(output: Path) -> tuple[dict[str, Task], dict[str, Domain]]:
 
 def describe(config: RolloutConfig) -> dict[str, str]:
     """Flat parameters for the tracker."""
-    return {key: str(value)[:500] for key, value in flatten(config.model_dump(mode="json")).items() if value is not None}
+    return {
+        key: str(value)[:500] for key, value in flatten(config.model_dump(mode="json")).items() if value is not None
+    }

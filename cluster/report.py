@@ -50,15 +50,21 @@ class Report:
         tags = {"output": str(self._plan.output), "shape": self._config.shape_digest()}
         self.run_id = self._tracker.ask("start", "rollout", describe(self._config), tags)
         if self.run_id is None:
-            log.warning("tracking.uri=%s cannot be reached: the job goes on and writes its shards without tracking", self._uri)
+            log.warning(
+                "tracking.uri=%s cannot be reached: the job goes on and writes its shards without tracking", self._uri
+            )
             self._tracker = None
             return self
         self._tracker.send("config", self._plan.config_text)
         tasks = digest([task.task_digest for task in self._plan.tasks])
-        self._tracker.send("dataset", "tasks", tasks, str(self._plan.output / TASKS_FILE), len(self._plan.tasks), "input")
+        self._tracker.send(
+            "dataset", "tasks", tasks, str(self._plan.output / TASKS_FILE), len(self._plan.tasks), "input"
+        )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._tracker is not None and not self._ended:
             self._tracker.ask("finish", {}, "FAILED")
 
@@ -88,7 +94,9 @@ class Report:
         )
         self._tracker.send("by_kind", kinds_by_end(self._plan.output))
         shards = [path.name for path in shard_paths(self._plan.output)]
-        self._tracker.send("dataset", "rollouts", digest([shards, schema.SCHEMA_VERSION]), str(self._plan.output), finished, "output")
+        self._tracker.send(
+            "dataset", "rollouts", digest([shards, schema.SCHEMA_VERSION]), str(self._plan.output), finished, "output"
+        )
         for rollout in sample_rollouts(self._plan.output, self._config.tracking.traces):
             self._tracker.send("rollout", rollout)
         self._tracker.ask("finish", summary, "FINISHED")
@@ -128,7 +136,9 @@ def write_summary(plan: Plan, config: RolloutConfig, ran: Ran, report: Report) -
         "seconds": round(ran.seconds, 3),
         "rollouts_per_s": round(done / seconds, 3) if ran.seconds else 0.0,
         "tokens_per_s": round(ran.progress.completion_tokens / seconds, 3) if ran.seconds else 0.0,
-        "prefix_cache_hit_rate": round(ran.progress.cached_tokens / ran.progress.prompt_tokens, 4) if ran.progress.prompt_tokens else None,
+        "prefix_cache_hit_rate": round(ran.progress.cached_tokens / ran.progress.prompt_tokens, 4)
+        if ran.progress.prompt_tokens
+        else None,
         "output": str(plan.output),
         "shards": [str(path.relative_to(plan.output)) for path in shard_paths(plan.output)],
         "mlflow_run_id": report.run_id,
@@ -185,7 +195,12 @@ def sample_rollouts(output: Path, count: int) -> list[Any]:
     paths = shard_paths(output)
     if not paths or not count:
         return []
-    names = pl.scan_parquet(paths).select("rollout_id", pl.col("verdict").struct.field("outcome")).sort("rollout_id").collect()
+    names = (
+        pl.scan_parquet(paths)
+        .select("rollout_id", pl.col("verdict").struct.field("outcome"))
+        .sort("rollout_id")
+        .collect()
+    )
     accepted = names.filter(pl.col("outcome") == "accepted")["rollout_id"].to_list()
     rejected = names.filter(pl.col("outcome") == "rejected")["rollout_id"].to_list()
     half = min(len(accepted), max(count // 2, count - len(rejected)))

@@ -42,7 +42,9 @@ class Ran:
     seconds: float
 
 
-async def run_rollouts(plan: Plan, config: RolloutConfig, crew: Crew, on_tick: Callable[[Progress, float], None]) -> Ran:
+async def run_rollouts(
+    plan: Plan, config: RolloutConfig, crew: Crew, on_tick: Callable[[Progress, float], None]
+) -> Ran:
     """Play what the plan still lacks; `on_tick(progress, seconds)` comes about once a second, and once at the end."""
     teacher = build_teacher(config.teacher).identity if config.teacher.base_urls else _identity(config.teacher)
     items = plan.items(config, teacher, user_identity(config.user))
@@ -171,7 +173,11 @@ class _Job:
         for task in self._workers.values():
             task.cancel()
         await asyncio.gather(*self._workers.values(), return_exceptions=True)
-        for handle, method in [(self._committer, "flush"), (self._user_actor, "close"), *((s, "stop") for s in self._servers)]:
+        for handle, method in [
+            (self._committer, "flush"),
+            (self._user_actor, "close"),
+            *((s, "stop") for s in self._servers),
+        ]:
             if handle is not None:
                 try:
                     await handle.call(method)

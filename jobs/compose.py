@@ -58,7 +58,15 @@ def help_text(job: str) -> str:
     for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and f"- {path.name}:" in defaults):
         choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
         lines.append(f"  {folder.name}={choices}".replace("=", " = ", 1))
-    return "\n".join([*lines, "", f"Keys (conf/{job}.yaml; those of a choice stand in conf/<group>/<choice>.yaml):", "", defaults.strip()])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Keys (conf/{job}.yaml; those of a choice stand in conf/<group>/<choice>.yaml):",
+            "",
+            defaults.strip(),
+        ]
+    )
 
 
 def refuse(words: str) -> NoReturn:
@@ -75,12 +83,16 @@ def output_folder(job: str, output: str | None, output_root: str | None) -> Path
     if output_root is not None:
         return Path(output_root).absolute() / chosen
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        raise ConfigError(f"output={chosen}: relative inside a Ray job; give output_root=<a folder that stays> or an absolute path")
+        raise ConfigError(
+            f"output={chosen}: relative inside a Ray job; give output_root=<a folder that stays> or an absolute path"
+        )
     return chosen.absolute()
 
 
 def tracking_uri(uri: str | None, output_root: str | None) -> str:
-    return uri or f"sqlite:///{(Path(output_root or '.').absolute() / ('mlflow.db' if output_root else 'runs/mlflow.db'))}"
+    return (
+        uri or f"sqlite:///{(Path(output_root or '.').absolute() / ('mlflow.db' if output_root else 'runs/mlflow.db'))}"
+    )
 
 
 def redacted_yaml(model: BaseModel) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,20 +22,31 @@ Show = Callable[[Counts, float], None]
 @contextmanager
 def display() -> Iterator[Show]:
     if sys.stdout.isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=Console(), transient=False) as bar:
             task = bar.add_task("rollouts", total=None)
 
             def show_live(counts: Counts, seconds: float) -> None:
-                bar.update(task, description=words(counts, seconds), total=counts.planned, completed=counts.finished + counts.resumed)
+                bar.update(
+                    task,
+                    description=words(counts, seconds),
+                    total=counts.planned,
+                    completed=counts.finished + counts.resumed,
+                )
 
             yield show_live
         return
     last = [0.0]
 
     def show_lines(counts: Counts, seconds: float) -> None:
-        if time.monotonic() - last[0] > LINE_S or counts.remaining == 0:
-            last[0] = time.monotonic()
+        ended = counts.remaining == 0
+        if time.monotonic() - last[0] > LINE_S or (ended and last[0] != math.inf):
+            last[0] = math.inf if ended else time.monotonic()
             log.info("%d/%d %s", counts.finished + counts.resumed, counts.planned, words(counts, seconds))
 
     yield show_lines

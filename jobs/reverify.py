@@ -55,7 +55,9 @@ def main(arguments: list[str]) -> int:
         for rollout in read_rollouts(source):
             task = tasks.get(rollout.task_digest)
             if task is None or rollout.domain_fingerprint not in domains:
-                raise ShardError(f"input={config.input}: task or domain of rollout {rollout.rollout_id} is not beside the shards")
+                raise ShardError(
+                    f"input={config.input}: task or domain of rollout {rollout.rollout_id} is not beside the shards"
+                )
             domain, parted = domains[rollout.domain_fingerprint], []
             if config.mode == "verdict":
                 verdict = verify_recorded(task, rollout, domain, mode)
@@ -63,7 +65,14 @@ def main(arguments: list[str]) -> int:
                 verdict, parted = verify_replayed(task, rollout, domain, mode)
             verified += 1
             if verdict != rollout.verdict or parted:
-                changes.append({"rollout_id": rollout.rollout_id, "was": _words(rollout), "is": verdict.outcome.value, "parted": parted})
+                changes.append(
+                    {
+                        "rollout_id": rollout.rollout_id,
+                        "was": _words(rollout),
+                        "is": verdict.outcome.value,
+                        "parted": parted,
+                    }
+                )
             batch.append(schema.to_row(rollout.with_verdict(verdict)))
             if len(batch) == BATCH:
                 number = _write(output, number, batch)
@@ -80,7 +89,11 @@ def main(arguments: list[str]) -> int:
         "verify": mode.value,
         "input": str(source),
         "rollouts_per_s": round(verified / seconds, 1),
-        "mlflow_run_id": tracker.start("reverify", {k: str(v) for k, v in flatten(config.model_dump(mode="json")).items()}, {}) if tracker else None,
+        "mlflow_run_id": tracker.start(
+            "reverify", {k: str(v) for k, v in flatten(config.model_dump(mode="json")).items()}, {}
+        )
+        if tracker
+        else None,
     }
     write_text(output / CONFIG_FILE, redacted_yaml(config))
     write_text(output / "summary.json", orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode() + "\n")
@@ -95,7 +108,9 @@ def _check_same(config: ReverifyConfig, output: Path) -> None:
     try:
         before = yaml.safe_load((output / CONFIG_FILE).read_text())
     except OSError:
-        raise ConfigError(f"output={output}: is not empty, and no output of this job ({CONFIG_FILE} is missing)") from None
+        raise ConfigError(
+            f"output={output}: is not empty, and no output of this job ({CONFIG_FILE} is missing)"
+        ) from None
     for key in ("input", "mode", "verify"):
         now = config.model_dump(mode="json")[key]
         if before.get(key) != now:

@@ -42,7 +42,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(config: RolloutConfig, plan: Plan, hands: Crew) -> int:
-    with Report(config, plan, tracking_uri(config.tracking.uri, config.output_root), hands) as report, display() as show:
+    with (
+        Report(config, plan, tracking_uri(config.tracking.uri, config.output_root), hands) as report,
+        display() as show,
+    ):
 
         def on_tick(progress: Progress, seconds: float) -> None:
             show(progress, seconds)

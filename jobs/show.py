@@ -34,7 +34,9 @@ def main(arguments: list[str]) -> int:
         if config.rollout is None:
             for rollout in read_rollouts(source):
                 verdict = rollout.verdict
-                end = verdict.outcome.value + (f" ({verdict.stage.value}: {verdict.reasons[0][:60]})" if verdict.stage else "")
+                end = verdict.outcome.value + (
+                    f" ({verdict.stage.value}: {verdict.reasons[0][:60]})" if verdict.stage else ""
+                )
                 print(f"{rollout.rollout_id[:12]}  {rollout.task_id:40}  {rollout.kind:18}  {end}")
             return 0
         found = [rollout for rollout in read_rollouts(source) if rollout.rollout_id.startswith(config.rollout)]

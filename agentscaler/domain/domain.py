@@ -7,11 +7,14 @@ Schema signature and a short SQL program; no Python is ever run for it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
 
 import apsw
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from agentscaler.canonical import digest
@@ -19,6 +22,16 @@ from agentscaler.canonical import digest
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _json_only(value: Any) -> Any:
+    """YAML knows dates and other values that do not survive JSON: a domain must be the same domain after its round trip."""
+    try:
+        if orjson.loads(orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATETIME)) == value:
+            return value
+    except TypeError as error:
+        raise ValueError(f"not a JSON value ({error}); put dates in quotes") from None
+    raise ValueError("not a JSON value")
 
 
 class Requirement(_Frozen):
@@ -36,6 +49,8 @@ class Example(_Frozen):
     result: Any
     reply: str
 
+    _json = field_validator("arguments", "result")(_json_only)
+
 
 class Tool(_Frozen):
     """Signature and program. `require`, then `do` (writes), then `returns` (a query with a total ORDER BY), in one transaction."""
@@ -43,7 +58,7 @@ class Tool(_Frozen):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
     description: str = Field(min_length=1)
     actor: Literal["agent", "user"] = "agent"
-    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
+    parameters: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     require: tuple[Requirement, ...] = ()
     do: tuple[str, ...] = ()
     returns: str | None = None
@@ -56,7 +71,9 @@ class Tool(_Frozen):
     def _closed_object(cls, value: dict[str, Any]) -> dict[str, Any]:
         if value.get("type", "object") != "object":
             raise ValueError("parameters must be an object schema")
-        return {"type": "object", "properties": {}, "additionalProperties": False, **value}
+        if not isinstance(value.get("properties", {}), dict):
+            raise ValueError("properties must map names to schemas")
+        return _json_only({"type": "object", "properties": {}, "additionalProperties": False, **value})
 
     @model_validator(mode="after")
     def _does_something(self) -> Tool:
@@ -94,8 +111,10 @@ class SeedRecipe(_Frozen):
     """How a world is filled. `steps` are SQL in which `pick(list, key…)` and `rand_int(low, high, key…)`
     draw by seed and key, and `item(list, n)` is a list's n-th entry (NULL past its end)."""
 
-    lists: dict[str, tuple[Any, ...]] = {}
+    lists: dict[str, list[Any]] = {}
     steps: tuple[str, ...] = ()
+
+    _json = field_validator("lists")(_json_only)
 
 
 class Domain(_Frozen):
@@ -114,6 +133,12 @@ class Domain(_Frozen):
     source: str = ""
     licence: str = ""
 
+    @field_validator("clock")
+    @classmethod
+    def _is_a_time(cls, value: str) -> str:
+        datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ")
+        return value
+
     @model_validator(mode="after")
     def _tool_names_differ(self) -> Domain:
         names = [tool.name for tool in self.tools]
@@ -124,7 +149,14 @@ class Domain(_Frozen):
     @cached_property
     def fingerprint(self) -> str:
         """Over the whole domain and SQLite's version: both decide what a call does."""
-        return digest({"domain": self.to_json(), "sqlite": apsw.sqlite_lib_version()})
+        content = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)  # a new optional key changes no old domain
+        return digest({"domain": content, "sqlite": apsw.sqlite_lib_version()})
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Domain:
+        """A copy has its own fingerprint: pydantic would carry the cached one over."""
+        copied = super().model_copy(update=update, deep=deep)
+        vars(copied).pop("fingerprint", None)
+        return copied
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)

@@ -1,10 +1,11 @@
 """Where domains come from: a folder (shipped or a user's), or rows of `domains.parquet` beside a task file.
 
-A folder holds `domain.yaml` and `schema.sql`, and usually `tasks.yaml`. Anything wrong is one `DomainError` naming the file and key.
+A folder holds `domain.yaml` and `schema.sql`, and usually `tasks.yaml`. Anything wrong is one `DomainError` naming file and key.
 """
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ def domain_folder(name: str, path: str | None = None) -> Path:
     folder = root / name
     if not (folder / "domain.yaml").is_file():
         have = sorted(p.parent.name for p in root.glob("*/domain.yaml"))
-        raise DomainError(f"domain={name}: no such domain in {'the shipped ones' if path is None else root} ({', '.join(have) or 'none'})")
+        raise DomainError(
+            f"domain={name}: no such domain in {'the shipped ones' if path is None else root} ({', '.join(have) or 'none'})"
+        )
     return folder
 
 
@@ -42,49 +45,92 @@ def load_domain(name: str, path: str | None = None) -> Domain:
 
 @cache
 def _load_folder(folder: Path) -> Domain:
-    data = read_yaml(folder / "domain.yaml")
-    schema = folder / "schema.sql"
+    file, schema = folder / "domain.yaml", folder / "schema.sql"
+    data = read_yaml(file)
+    if not isinstance(data, dict):
+        raise DomainError(f"{file}: must be a mapping of keys to values")
+    if "schema_sql" in data:
+        raise DomainError(f"{file}: schema_sql: belongs into schema.sql")
     if not schema.is_file():
         raise DomainError(f"{schema}: missing")
-    return parse_domain({**data, "schema_sql": schema.read_text()}, str(folder / "domain.yaml"))
+    return parse_domain({**data, "schema_sql": _read_text(schema)}, str(file))
 
 
-def parse_domain(data: dict[str, Any], where: str) -> Domain:
+def parse_domain(data: Any, where: str) -> Domain:
     try:
         return Domain.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        raise DomainError(f"{where}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+        key = ".".join(str(part) for part in first["loc"])
+        raise DomainError(f"{where}: {key + ': ' if key else ''}{_one_line(first['msg'])}") from None
 
 
 def read_yaml(path: Path) -> Any:
     """YAML of a file. Errors are one line with file and line."""
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.load(_read_text(path), _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
+        raise DomainError(f"{path}:{line} not valid YAML: {_one_line(error.problem or error)}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DomainError(f"{path}: not valid YAML: {_one_line(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice: PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise DomainError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise DomainError(f"{path}:{line} not valid YAML: {getattr(error, 'problem', error)}") from None
+    except UnicodeDecodeError as error:
+        raise DomainError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def _one_line(words: object) -> str:
+    return " ".join(str(words).split())
 
 
 def write_domains(domains: list[Domain], path: Path) -> None:
     """One row a domain. Written before any rollout, so that a folder can be verified again by itself."""
-    rows = [{"name": d.name, "fingerprint": d.fingerprint, "domain": orjson.dumps(d.to_json()).decode()} for d in domains]
-    pq.write_table(pa.Table.from_pylist(rows, DOMAINS_SCHEMA), path)
+    rows = [
+        {"name": d.name, "fingerprint": d.fingerprint, "domain": orjson.dumps(d.to_json()).decode()} for d in domains
+    ]
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as sink:
+        pq.write_table(pa.Table.from_pylist(rows, DOMAINS_SCHEMA), sink)
+        sink.flush()
+        os.fsync(sink.fileno())
+    temporary.replace(path)
 
 
 def read_domains(path: Path) -> dict[str, Domain]:
     """Domains by fingerprint. A row whose fingerprint no longer comes out the same (another SQLite, an edited row) is an error."""
     try:
-        rows = pq.read_table(path).to_pylist()
+        rows = pq.read_table(path, columns=DOMAINS_SCHEMA.names).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise ShardError(f"{path}: not a readable domains file: {str(error).splitlines()[0]}") from None
+        raise ShardError(f"{path}: not a readable domains file: {_one_line(error)[:200]}") from None
     found: dict[str, Domain] = {}
     for row in rows:
-        domain = parse_domain(orjson.loads(row["domain"]), f"{path} ({row['name']})")
+        where = f"{path} ({row['name']})"
+        try:
+            data = orjson.loads(row["domain"])
+        except orjson.JSONDecodeError as error:
+            raise ShardError(f"{where}: domain: not valid JSON: {error}") from None
+        domain = parse_domain(data, where)
         if domain.fingerprint != row["fingerprint"]:
-            raise DomainError(f"{path}: domain {row['name']} has fingerprint {domain.fingerprint[:8]}, the file says {row['fingerprint'][:8]}")
+            raise DomainError(
+                f"{path}: domain {row['name']} has fingerprint {domain.fingerprint[:8]}, the file says {row['fingerprint'][:8]}"
+            )
         found[domain.fingerprint] = domain
     return found

@@ -71,7 +71,9 @@ async def play(item: WorkItem, domain: Domain, teacher: Teacher, users: Users, s
         fault_class, words, retryable = failure
         again = retryable and trial < settings.max_trials
         played.failures.append(
-            FailedAttempt(item.rollout_id, item.task.task_id, item.attempt, trial, fault_class, words[:1000], again, _now())
+            FailedAttempt(
+                item.rollout_id, item.task.task_id, item.attempt, trial, fault_class, words[:1000], again, _now()
+            )
         )
         if not again:
             break

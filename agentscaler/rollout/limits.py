@@ -26,4 +26,6 @@ class Limits(BaseModel):
     max_calls: int = Field(default=30, ge=1, description="tool calls, whatever became of them")
     max_invalid_calls: int = Field(default=4, ge=1, description="invalid or refused calls in a row")
     max_repeats: int = Field(default=3, ge=2, description="times that the very same message may come in a row")
-    timeout_s: float = Field(default=600.0, gt=0, description="wall clock of one attempt; past it the attempt is a fault")
+    timeout_s: float = Field(
+        default=600.0, gt=0, description="wall clock of one attempt; past it the attempt is a fault"
+    )

@@ -16,7 +16,9 @@ from agentscaler.world.world import World
 def verify_recorded(task: Task, rollout: Rollout, domain: Domain, mode: VerifyMode) -> Verdict:
     """The verdict from the recorded messages and state changes."""
     diff = orjson.loads(rollout.state_changes)
-    return verify(task, rollout.messages, rollout.stop_reason, diff, rollout.net_keys, compile_domain(domain).write_tools, mode)
+    return verify(
+        task, rollout.messages, rollout.stop_reason, diff, rollout.net_keys, compile_domain(domain).write_tools, mode
+    )
 
 
 def verify_replayed(task: Task, rollout: Rollout, domain: Domain, mode: VerifyMode) -> tuple[Verdict, list[str]]:
@@ -29,8 +31,16 @@ def verify_replayed(task: Task, rollout: Rollout, domain: Domain, mode: VerifyMo
             if (recorded := results.get(call.id)) is None:
                 continue  # the conversation was stopped before this call ran
             made = environment.call("agent", call.name, call.arguments)
-            if (made.outcome, made.content, made.changed_keys) != (recorded.outcome, recorded.content, recorded.changed_keys):
-                parted.append(f"call {call.id} ({call.name}) answered {made.content[:80]}, recorded {recorded.content[:80]}")
+            if (made.outcome, made.content, made.changed_keys) != (
+                recorded.outcome,
+                recorded.content,
+                recorded.changed_keys,
+            ):
+                parted.append(
+                    f"call {call.id} ({call.name}) answered {made.content[:80]}, recorded {recorded.content[:80]}"
+                )
     net_keys = environment.net_keys()
     diff = environment.close()
-    return verify(task, rollout.messages, rollout.stop_reason, diff, net_keys, compile_domain(domain).write_tools, mode), parted
+    return verify(
+        task, rollout.messages, rollout.stop_reason, diff, net_keys, compile_domain(domain).write_tools, mode
+    ), parted

@@ -167,7 +167,9 @@ def task_from_row(row: dict[str, Any], where: str) -> Task:
     except ValueError as error:
         raise ShardError(f"{where}: task {row.get('task_id')}: {str(error).splitlines()[0]}") from None
     if task.task_digest != row["task_digest"]:
-        raise ShardError(f"{where}: task {task.task_id} has digest {task.task_digest[:8]}, the row says {row['task_digest'][:8]}")
+        raise ShardError(
+            f"{where}: task {task.task_id} has digest {task.task_digest[:8]}, the row says {row['task_digest'][:8]}"
+        )
     return task
 
 

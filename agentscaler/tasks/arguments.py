@@ -84,7 +84,11 @@ def other_values(schema: dict[str, Any], value: Any, texts: list[str], random: R
     """Up to two other valid values in the place of `value`; none where its schema allows only one."""
     if isinstance(value, list):
         others = [value[:-1]] if len(value) > int(schema.get("minItems", 0)) else []
-        others += [[*value[:-1], v] for v in other_values(schema.get("items", {}), value[-1], texts, random)[:1]] if value else []
+        others += (
+            [[*value[:-1], v] for v in other_values(schema.get("items", {}), value[-1], texts, random)[:1]]
+            if value
+            else []
+        )
         return others
     if isinstance(value, bool):
         return [not value]

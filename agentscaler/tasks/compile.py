@@ -72,7 +72,9 @@ def _execute(domain: Domain, written: WrittenTask) -> Task:
         result = environment.call("agent", call.call, arguments)
         wanted = Outcome.REFUSED if number in written.expected_refused else Outcome.OK
         if result.outcome is not wanted:
-            raise TaskError(f"reference call {number} ({call.call}) is {result.outcome.value}, not {wanted.value}: {result.content}")
+            raise TaskError(
+                f"reference call {number} ({call.call}) is {result.outcome.value}, not {wanted.value}: {result.content}"
+            )
         results.append(result)
         resolved.append(Call(call=call.call, arguments=arguments))
     diff = environment.close()

@@ -153,4 +153,4 @@ class Task(_Frozen):
 
     @cached_property
     def task_digest(self) -> str:
-        return digest(self.model_dump(mode="json", exclude={"source"}))
+        return digest(self.model_dump(mode="json", exclude={"source"}, exclude_defaults=True))

@@ -60,10 +60,14 @@ class EndpointTeacherConfig(BaseModel):
     sampling: dict[str, Any] = Field(default_factory=dict)  # temperature, top_p, max_tokens, …: passed on as they are
     tool_choice: Literal["auto", "required"] = "auto"
     strict: bool = False  # vLLM constrains arguments to their schema only where a function says strict
-    max_string_length: int | None = Field(default=None, ge=1)  # bounds strings that have no bound: one could run to max_tokens
+    max_string_length: int | None = Field(
+        default=None, ge=1
+    )  # bounds strings that have no bound: one could run to max_tokens
     max_items: int | None = Field(default=None, ge=1)  # the same for lists
     reply_tool: bool = False  # speak through a tool: `required` could never end a conversation otherwise
-    speak: Literal["free", "after_call"] = "free"  # after_call: a user's turn is answered by a call, a call that went well by words
+    speak: Literal["free", "after_call"] = (
+        "free"  # after_call: a user's turn is answered by a call, a call that went well by words
+    )
     shots: int = Field(default=0, ge=0)
     keep_reasoning: bool = False
     parallel_tool_calls: bool = True
@@ -122,12 +126,16 @@ class ChatEndpoint:
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=self.config.timeout_s),
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),  # uvicorn closes idle connections after 5 s
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=4
+                ),  # uvicorn closes idle connections after 5 s
             )
         self._in_flight[url] += 1
         try:
             headers = {"X-Session-ID": session} if session else {}
-            async with self._session.post(f"{url.rstrip('/')}/chat/completions", data=body, headers=headers) as response:
+            async with self._session.post(
+                f"{url.rstrip('/')}/chat/completions", data=body, headers=headers
+            ) as response:
                 status, text = response.status, await response.read()
         except TimeoutError as error:  # before ClientError: aiohttp's own timeouts are both
             raise RolloutFault(FaultClass.TIMEOUT, f"{url} took longer than {self.config.timeout_s:g} s") from error
@@ -218,14 +226,21 @@ class EndpointAgent:
     def _chat(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Shots stand right behind the system message, so that they are part of the prefix that rollouts share."""
         lead = 1 if messages and messages[0].role == "system" else 0
-        turns = [to_chat(message, self._config.keep_reasoning) for message in (*messages[:lead], *self._shots, *messages[lead:])]
+        turns = [
+            to_chat(message, self._config.keep_reasoning)
+            for message in (*messages[:lead], *self._shots, *messages[lead:])
+        ]
         if self._config.system_suffix and lead:
             turns[0]["content"] += self._config.system_suffix
         if self._config.reply_tool:
             for index, turn in enumerate(turns):
                 if turn["role"] == "assistant" and turn["content"]:
                     arguments = orjson.dumps({"message": turn["content"]}).decode()
-                    call = {"id": f"reply_{index}", "type": "function", "function": {"name": REPLY_TOOL, "arguments": arguments}}
+                    call = {
+                        "id": f"reply_{index}",
+                        "type": "function",
+                        "function": {"name": REPLY_TOOL, "arguments": arguments},
+                    }
                     turn |= {"content": "", "tool_calls": [*turn.get("tool_calls", ()), call]}
         return turns
 
@@ -295,7 +310,11 @@ def _bound(schema: Any, config: EndpointTeacherConfig) -> None:
     if not isinstance(schema, dict):
         return
     kind = schema.get("type")
-    if config.max_string_length is not None and kind == "string" and not {"enum", "const", "format", "pattern"} & schema.keys():
+    if (
+        config.max_string_length is not None
+        and kind == "string"
+        and not {"enum", "const", "format", "pattern"} & schema.keys()
+    ):
         schema.setdefault("maxLength", config.max_string_length)
     if config.max_items is not None and kind == "array":
         schema.setdefault("maxItems", config.max_items)

@@ -29,7 +29,9 @@ class ToolExample:
 def build_shots(examples: Iterable[ToolExample], hidden: frozenset[str], num_shots: int) -> tuple[Message, ...]:
     """The first `num_shots` examples of tools that are not `hidden`, as the turns of one conversation."""
     shown = [example for example in examples if example.tool not in hidden]
-    return tuple(message for index, example in enumerate(shown[:num_shots]) for message in _turns(example, f"shot_{index}"))
+    return tuple(
+        message for index, example in enumerate(shown[:num_shots]) for message in _turns(example, f"shot_{index}")
+    )
 
 
 def _turns(example: ToolExample, call_id: str) -> Iterator[Message]:

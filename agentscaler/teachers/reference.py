@@ -48,7 +48,9 @@ class _Replay:
             self._number += 1
             results = [CallResult(m.outcome, m.content) for m in messages if m.role == "tool" and m.outcome]
             arguments = orjson.dumps(resolve(step.arguments, results)).decode()
-            return Message("assistant", tool_calls=(ToolCall(f"call_{self._number}", step.call, arguments),), usage=Usage())
+            return Message(
+                "assistant", tool_calls=(ToolCall(f"call_{self._number}", step.call, arguments),), usage=Usage()
+            )
         return Message("assistant", closing_words(self._task))
 
 
@@ -110,4 +112,3 @@ class _OneRandomCall:
 def quoted_and_words(said: str) -> list[str]:
     """What stands between quotation marks, and every single word."""
     return [*said.split('"')[1::2], *(word.strip('.,!?"') for word in said.split()), "x"]
-

@@ -19,8 +19,8 @@ MAX_UNMATCHED = 3
 # Within one sentence: "Let me know. Shall I go on?" asks something.
 _COURTESY = re.compile(
     r"\b(any(thing)?\s+(else|more|other|further)|some(thing)?\s+(else|more)|(what|how)\s+else|is\s+there\s+anything|"
-    r"(how|what)\s+(can|may|could|shall)\s+i\s+(help|assist|do)|can\s+i\s+(help|assist)|further\s+(help|assistance)|help\s+you\s+with|"
-    r"would\s+you\s+like\s+(any\s+)?help|let\s+me\s+know|you\s+need\s+(any\s+)?(more|further)|to\s+do\s+next|"
+    r"(how|what)\s+(can|may|could|shall)\s+i\s+(help|assist|do)|can\s+i\s+(help|assist)|further\s+(help|assistance)|"
+    r"help\s+you\s+with|would\s+you\s+like\s+(any\s+)?help|let\s+me\s+know|you\s+need\s+(any\s+)?(more|further)|to\s+do\s+next|"
     r"is\s+that\s+(all|everything)(?=\s*\?))\b[^.!?\n]*\?",
     re.IGNORECASE,
 )

@@ -18,15 +18,46 @@ from agentscaler.messages import Message, Outcome, ToolCall
 from agentscaler.tasks.task import Answer, Task
 from agentscaler.verify.refusal import declines
 
-_NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_MONTHS = "January February March April May June July August September October November December".split()
+_NUMBER_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 
 
 def check_calls(task: Task, messages: Sequence[Message], write_tools: frozenset[str], exact: bool) -> list[str]:
     reasons = []
     calls = list(_calls(messages))
     if task.kind.must_not_write:
-        reasons += [f"attempted the write {call.name} ({_outcome(result)})" for call, result in calls if call.name in write_tools]
+        reasons += [
+            f"attempted the write {call.name} ({_outcome(result)})"
+            for call, result in calls
+            if call.name in write_tools
+        ]
     if task.kind.must_decline and not any(declines(m.content) for m in messages if m.role == "assistant"):
         reasons.append("did not say that it cannot be done")
     for answer in task.written.must_tell:
@@ -49,9 +80,15 @@ def _outcome(result: Message | None) -> str:
 
 def _check_exact(task: Task, calls: list[tuple[ToolCall, Message | None]]) -> list[str]:
     """Exact call match: the same calls with the same arguments in the same order (paper, section on filtering)."""
-    made = [f"{call.name}({_canonical(call.arguments)})" for call, result in calls if result and result.outcome is Outcome.OK]
+    made = [
+        f"{call.name}({_canonical(call.arguments)})"
+        for call, result in calls
+        if result and result.outcome is Outcome.OK
+    ]
     refused = set(task.written.expected_refused)
-    wanted = [f"{c.call}({canonical_json(c.arguments)})" for n, c in enumerate(task.expected_calls, 1) if n not in refused]
+    wanted = [
+        f"{c.call}({canonical_json(c.arguments)})" for n, c in enumerate(task.expected_calls, 1) if n not in refused
+    ]
     return [] if made == wanted else [f"calls differ: expected {'; '.join(wanted)[:300]}, got {'; '.join(made)[:300]}"]
 
 
@@ -113,22 +150,39 @@ def is_told(type_: str, value: str | int, words: str) -> bool:
 
 def spell(type_: str, value: str | int) -> str:
     """The plainest spelling of a value."""
-    return _spellings(type_, value)[0]
+    if type_ == "money" and isinstance(value, int):
+        return f"{value // 100}.{value % 100:02d}"
+    return str(value)
 
 
 def _spellings(type_: str, value: str | int) -> list[str]:
+    """Regular expressions."""
     if type_ == "count" and isinstance(value, int):
-        return [str(value), *([_NUMBER_WORDS[value]] if 0 <= value < len(_NUMBER_WORDS) else []), *(["no"] if value == 0 else [])]
+        forms = [str(value), f"{value:,}"]
+        if value == 0:
+            forms += ["none", r"no(?=\s+(?!problem|worr|doubt)\w)"]
+        return forms + _NUMBER_WORDS[value : value + 1] if value >= 0 else forms
     if type_ == "money" and isinstance(value, int):
         major, minor = divmod(value, 100)
-        return [f"{major}.{minor:02d}", f"{major:,}.{minor:02d}", *([str(major), f"{major:,}"] if minor == 0 else [])]
+        return [
+            rf"{major}\.{minor:02d}",
+            rf"{major:,}\.{minor:02d}",
+            *([str(major), f"{major:,}"] if minor == 0 else []),
+        ]
     if type_ == "date" and re.fullmatch(r"\d{4}-\d{2}-\d{2}", str(value)):
         year, month, day = (int(part) for part in str(value).split("-"))
-        name = _MONTHS[month - 1]
-        return [str(value), f"{name} {day}", f"{name[:3]} {day}", f"{day} {name}", f"{day} {name[:3]}", f"{month}/{day}/{year}"]
-    return [str(value)]
+        name = rf"(?:{_MONTHS[month - 1]}|{_MONTHS[month - 1][:3]}\.?)"
+        nth, no_other_year = rf"{day}(?:st|nd|rd|th)?", rf"(?!,?\s+(?!{year})\d{{4}})"
+        return [
+            str(value),
+            rf"{name}\s+{nth}{no_other_year}",
+            rf"{nth}(?:\s+of)?\s+{name}{no_other_year}",
+            f"{month}/{day}/{year}",
+        ]
+    return [re.escape(str(value))]
 
 
 def _occurs(form: str, words: str) -> bool:
     """As a whole: not inside a longer word or number."""
-    return re.search(rf"(?<![\w.,/-])(?<![\d][.,]){re.escape(form)}(?:st|nd|rd|th)?(?![\w/-])(?![.,]\d)", words, re.IGNORECASE) is not None
+    whole = rf"(?<![\w.,/-])(?<![\d][.,])(?:{form})(?![\w/-])(?![.,]\d)"
+    return re.search(whole, words, re.IGNORECASE) is not None

@@ -59,7 +59,10 @@ def check_soundness(domain: Domain, task: Task) -> list[str]:
         if judge.run([*calls, read])[0].outcome is not VerdictOutcome.ACCEPTED:
             problems.append(f"an extra read ({extra.name}) is rejected")
 
-    if judge.run([], closing="")[0].outcome is VerdictOutcome.ACCEPTED or judge.run([], closing="Done.")[0].outcome is VerdictOutcome.ACCEPTED:
+    if (
+        judge.run([], closing="")[0].outcome is VerdictOutcome.ACCEPTED
+        or judge.run([], closing="Done.")[0].outcome is VerdictOutcome.ACCEPTED
+    ):
         problems.append("doing nothing is accepted")
     for index, call in enumerate(calls):
         if call.call in writes and results[index].outcome is Outcome.OK:
@@ -70,7 +73,9 @@ def check_soundness(domain: Domain, task: Task) -> list[str]:
     if task.written.forbidden is not None:
         verdict, made, _ = judge.run([*calls, task.written.forbidden])
         if made[-1].outcome is not Outcome.OK:
-            problems.append(f"the forbidden call is {made[-1].outcome.value} by the database: the rule is not text_only")
+            problems.append(
+                f"the forbidden call is {made[-1].outcome.value} by the database: the rule is not text_only"
+            )
         if verdict.outcome is VerdictOutcome.ACCEPTED:
             problems.append("the forbidden call is accepted")
     return problems
@@ -93,9 +98,13 @@ class _Judge:
             result = environment.call("agent", call.call, arguments)
             results.append(result)
             name = f"call_{number}"
-            messages.append(Message("assistant", tool_calls=(ToolCall(name, call.call, orjson.dumps(arguments).decode()),)))
             messages.append(
-                Message("tool", result.content, tool_call_id=name, outcome=result.outcome, changed_keys=result.changed_keys)
+                Message("assistant", tool_calls=(ToolCall(name, call.call, orjson.dumps(arguments).decode()),))
+            )
+            messages.append(
+                Message(
+                    "tool", result.content, tool_call_id=name, outcome=result.outcome, changed_keys=result.changed_keys
+                )
             )
         messages.append(Message("assistant", closing_words(self._task) if closing is None else closing))
         keys = environment.net_keys()
@@ -123,7 +132,9 @@ def _shares_a_new_name(one: Call, two: Call) -> bool:
     return any(value in names for value in two.arguments.values() if isinstance(value, str))
 
 
-def _changed_arguments(domain: Domain, judge: _Judge, calls: Sequence[Call], index: int, texts: list[str], random: Random) -> list[str]:
+def _changed_arguments(
+    domain: Domain, judge: _Judge, calls: Sequence[Call], index: int, texts: list[str], random: Random
+) -> list[str]:
     call = calls[index]
     properties = next(tool for tool in domain.tools if tool.name == call.call).parameters["properties"]
     problems = []

@@ -3,29 +3,30 @@
 Invariant: two ends of the same world have equal canonical diffs exactly when their tables are equal but for exempt columns and for
 the names of surrogate keys. Blobs of changesets are never compared.
 
-A new row whose key `new_id` made is labelled `{"$new": "table#n"}`, and so is every foreign key to it. Which row is `#1` must not
-depend on the order of creation: rows are coloured by their exact columns and refined by the rows they refer to and those that
-refer to them (Weisfeiler and Lehman's colour refinement, exact on the forests that foreign keys usually make); rows that stay tied
-are told apart one at a time, and the least text of all tries is taken, up to a bound that only cyclic references between equal
-rows could need.
+A new row whose key `new_id` made is labelled `{"$new": "table#n"}`, and so is every column that names it through foreign keys, over
+several tables too. `labels` numbers the rows so that the order of creation does not show. Values are made canonical here: no
+`-0.0`, JSON columns parsed, semantic columns casefolded. So a diff can be compared and sorted as plain JSON.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import apsw
 import orjson
 
 from agentscaler.canonical import canonical_json
+from agentscaler.world.labels import Node, number
 from agentscaler.world.program import Table
 
 Diff = dict[str, list[dict[str, Any]]]
 """table -> changes, each {"op": insert | update | delete, "key": {column: value}, "columns": {column: new value}}."""
 
-MAX_TIE_TRIES = 256
+ORJSON_DEPTH = 254  # levels that orjson writes
+MAX_JSON_DEPTH = 100  # leaves room for the diff around a value, and for recursion in Python
 
 
 @dataclass(slots=True)
@@ -34,8 +35,7 @@ class _Change:
     op: str
     key: dict[str, Any]
     columns: dict[str, Any]
-    own: str | None = None  # the surrogate id, where `new_id` made it
-    colour: str = ""
+    own: str | int | None = None  # the surrogate id, where `new_id` made it
 
 
 def join(changesets: list[bytes]) -> bytes:
@@ -48,178 +48,142 @@ def join(changesets: list[bytes]) -> bytes:
     return builder.output()
 
 
-def changed_keys(changeset: bytes, tables: dict[str, Table]) -> tuple[str, ...]:
-    """`table/key` of every row changed, exempt tables left out, sorted."""
-    found = set()
-    for change in apsw.Changeset.iter(changeset):
-        table = tables[change.name]
+def changed_keys(changeset: bytes, tables: dict[str, Table], most: int | None = None) -> tuple[str, ...]:
+    """`table/key` of every row changed, sorted; exempt tables and updates of exempt columns alone are left out. With `most`, no
+    more than that are looked at."""
+    return tuple(sorted({_name(change) for change in islice(_read(changeset, tables), most)}))
+
+
+def canonical_diff(changeset: bytes, tables: dict[str, Table], issued: Iterable[tuple[str, Any]]) -> Diff:
+    """`issued` holds (table, id) of every key that `new_id` gave out in this environment."""
+    known = issued if isinstance(issued, set | frozenset) else set(issued)
+    changes = list(_read(changeset, tables))
+    if known:
+        _label(changes, known)
+    diff: Diff = {}
+    for change in changes:
+        diff.setdefault(change.table.name, []).append({"op": change.op, "key": change.key, "columns": change.columns})
+    for rows in diff.values():
+        if len(rows) > 1:
+            rows.sort(key=_text)
+    return dict(sorted(diff.items())) if len(diff) > 1 else diff
+
+
+def _label(changes: list[_Change], issued: set[tuple[str, Any]] | frozenset[tuple[str, Any]]) -> None:
+    """Put labels in the place of surrogate keys, wherever foreign keys carry them."""
+    rows: dict[tuple[str, Any], Node] = {}
+    for change in changes:
+        if change.own is not None and (name := (change.table.name, change.own)) in issued:
+            rows[name] = Node(change.table.name, None, True, [])
+    places: list[tuple[dict[str, Any], str, Node]] = []
+    nodes = []
+    for change in changes:
+        own = rows.get((change.table.name, change.own)) if change.own is not None else None
+        node = own or Node(change.table.name, None, False, [])
+        node.content = [change.op, change.key, change.columns]
+        nodes.append(node)
+        for column, parents in change.table.names.items():
+            part = change.key if column in change.key else change.columns
+            value = part.get(column)
+            name = next(
+                (name for parent in parents if isinstance(value, str | int) and (name := (parent, value)) in issued),
+                None,
+            )
+            if name is not None:
+                part[column] = {"$new": name[0]}  # all there is to say of a row in an exempt table
+                if name in rows:
+                    node.links.append((column, rows[name]))
+                    places.append((part, column, rows[name]))
+        if own is not None and change.table.surrogate:
+            change.key[change.table.surrogate] = {"$new": change.table.name}
+            places.append((change.key, change.table.surrogate, own))
+    if rows:
+        numbers = number(nodes)
+        for part, column, node in places:
+            part[column] = {"$new": f"{node.table}#{numbers[node]}"}
+
+
+def _read(changeset: bytes, tables: dict[str, Table]) -> Iterator[_Change]:
+    """The changes that count, values canonical."""
+    for raw in apsw.Changeset.iter(changeset):
+        table = tables[raw.name]
+        old, new = (
+            raw.old,
+            raw.new,
+        )  # read even where exempt: a text that is no Unicode shows here, while the call can be undone
         if table.wholly_exempt:
             continue
-        values = change.new if change.op == "INSERT" else change.old
-        assert values is not None
-        at = {column: _plain(values[i]) for i, column in enumerate(table.columns) if column in table.key}
-        found.add(change.name + "/" + ",".join(str(at[column]) for column in table.key))
-    return tuple(sorted(found))
+        if raw.op == "UPDATE":
+            assert old is not None and new is not None
+            columns = {}
+            for column, before, after in zip(table.columns, old, new, strict=True):
+                if after is apsw.no_change or column in table.exempt:
+                    continue
+                value = _value(table, column, after)
+                if _differs(value, _value(table, column, before)):
+                    columns[column] = value
+            if columns:
+                yield _Change(table, "update", _key(table, old), columns)
+        elif raw.op == "DELETE":
+            assert old is not None
+            yield _Change(table, "delete", _key(table, old), {})
+        else:
+            assert new is not None
+            columns = {
+                column: _value(table, column, value)
+                for column, value in zip(table.columns, new, strict=True)
+                if column not in table.key and column not in table.exempt
+            }
+            key = _key(table, new)
+            yield _Change(table, "insert", key, columns, key[table.surrogate] if table.surrogate else None)
 
 
-def canonical_diff(changeset: bytes, tables: dict[str, Table], issued: set[tuple[str, Any]]) -> Diff:
-    """`issued` holds (table, id) of every key that `new_id` gave out in this environment."""
-    changes = [c for raw in apsw.Changeset.iter(changeset) if (c := _read(raw, tables, issued))]
-    new = {(c.table.name, c.own): c for c in changes if c.own is not None}
-    if not new:
-        return _render(changes, {})
-    links = {id(c): _links(c, new) for c in changes}
-    for change in changes:
-        change.colour = _hash([change.table.name, change.op, _without(change, {column for column, _ in links[id(change)]})])
-    _refine(changes, links)
-    return _least(changes, list(new.values()), links, [MAX_TIE_TRIES])
+def _key(table: Table, values: tuple[Any, ...]) -> dict[str, Any]:
+    return {column: plain(value) for column, value in zip(table.columns, values, strict=True) if column in table.key}
 
 
-def _read(raw: apsw.TableChange, tables: dict[str, Table], issued: set[tuple[str, Any]]) -> _Change | None:
-    table = tables[raw.name]
-    if table.wholly_exempt:
-        return None
-    old, new = raw.old, raw.new
-    skip = table.exempt
-    if raw.op == "INSERT":
-        assert new is not None
-        values = {c: _value(table, c, new[i]) for i, c in enumerate(table.columns)}
-        key = {c: values[c] for c in table.key}
-        own = new[table.columns.index(table.surrogate)] if table.surrogate else None
-        if own is not None and (table.name, own) not in issued:
-            own = None
-        columns = {c: v for c, v in values.items() if c not in skip and c not in key}
-        return _Change(table, "insert", key, columns, own)
-    assert old is not None
-    key = {c: _value(table, c, old[i]) for i, c in enumerate(table.columns) if c in table.key}
-    if raw.op == "DELETE":
-        return _Change(table, "delete", key, {})
-    assert new is not None
-    columns = {}
-    for i, column in enumerate(table.columns):
-        if column in skip or new[i] is apsw.no_change:
-            continue
-        value = _value(table, column, new[i])
-        if canonical_json(value) != canonical_json(_value(table, column, old[i])):
-            columns[column] = value
-    return _Change(table, "update", key, columns) if columns else None
+def _name(change: _Change) -> str:
+    return f"{change.table.name}/{','.join(str(change.key[column]) for column in change.table.key)}"
 
 
 def _value(table: Table, column: str, value: Any) -> Any:
-    if isinstance(value, str) and column in table.json_columns:
-        try:
-            return {"$json": orjson.loads(value)}
-        except orjson.JSONDecodeError:
-            return value
-    if isinstance(value, str) and column in table.semantic:
-        return " ".join(value.casefold().split())
-    return _plain(value)
+    if isinstance(value, str):
+        if column in table.json_columns:
+            return _json(value)
+        if column in table.semantic:
+            return " ".join(value.casefold().split())
+        return value
+    return plain(value)
 
 
-def _plain(value: Any) -> Any:
+def _json(text: str) -> Any:
+    """Canonical, so that neither key order nor white space shows; text that is no JSON, or nested too deeply, stays as it is."""
+    try:
+        found = orjson.loads(text)
+        if text.count("[") + text.count("{") > MAX_JSON_DEPTH:
+            probe = found
+            for _ in range(ORJSON_DEPTH - MAX_JSON_DEPTH):
+                probe = [probe]
+            orjson.dumps(probe)
+        return {"$json": orjson.loads(canonical_json(found)) if "-0" in text else found}
+    except (ValueError, TypeError):  # orjson's JSONDecodeError and JSONEncodeError
+        return text
+
+
+def plain(value: Any) -> Any:
+    """A value of the database as JSON can hold it; distinct values stay distinct."""
     if isinstance(value, bytes):
         return {"$blob": value.hex()}
     if isinstance(value, float):
-        if value in (float("inf"), float("-inf")):
-            return {"$float": str(value)}
-        return value + 0.0
+        return {"$float": str(value)} if value in (float("inf"), float("-inf")) else value + 0.0
     return value
 
 
-def _links(change: _Change, new: dict[tuple[str, Any], _Change]) -> list[tuple[str, _Change]]:
-    """(column, new row it names): the row's own key first, then foreign keys to new rows."""
-    found: list[tuple[str, _Change]] = []
-    if change.own is not None and change.table.surrogate:
-        found.append((change.table.surrogate, change))
-    values = {**change.columns, **change.key}
-    for key in change.table.foreign_keys:
-        for column, target in zip(key.columns, key.parent_columns, strict=True):
-            parent = new.get((key.parent, values.get(column)))
-            if parent is not None and parent.table.surrogate == target and column in values:
-                found.append((column, parent))
-    return found
+def _differs(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return _text(one) != _text(other)
+    return one != other or type(one) is not type(other)
 
 
-def _without(change: _Change, linked: set[str]) -> list[Any]:
-    return [{c: v for c, v in part.items() if c not in linked} for part in (change.key, change.columns)] + [sorted(linked)]
-
-
-def _hash(value: Any) -> str:
-    return hashlib.blake2b(canonical_json(value).encode(), digest_size=12).hexdigest()
-
-
-def _refine(changes: list[_Change], links: dict[int, list[tuple[str, _Change]]]) -> None:
-    """Refine colours until the number of classes stands still."""
-    num_classes = len({c.colour for c in changes})
-    while True:
-        incoming: dict[int, list[list[str]]] = {}
-        for change in changes:
-            for column, target in links[id(change)]:
-                if target is not change:
-                    incoming.setdefault(id(target), []).append([column, change.colour])
-        fresh = []
-        for change in changes:
-            out = sorted([column, target.colour] for column, target in links[id(change)] if target is not change)
-            into = sorted(incoming.get(id(change), []))
-            # A row that names itself in a foreign key differs from one that names an equal row.
-            loops = sorted(column for column, target in links[id(change)] if target is change)
-            fresh.append(_hash([change.colour, out, into, loops]))
-        for change, colour in zip(changes, fresh, strict=True):
-            change.colour = colour
-        now = len(set(fresh))
-        if now == num_classes:
-            return
-        num_classes = now
-
-
-def _least(changes: list[_Change], new: list[_Change], links: dict[int, list[tuple[str, _Change]]], tries: list[int]) -> Diff:
-    """Number the new rows by colour; where rows tie, try each as the first and keep the least text."""
-    by_colour: dict[tuple[str, str], list[_Change]] = {}
-    for change in new:
-        by_colour.setdefault((change.table.name, change.colour), []).append(change)
-    tied = next((rows for _, rows in sorted(by_colour.items(), key=lambda item: item[0]) if len(rows) > 1), None)
-    if tied is None:
-        labels: dict[tuple[str, Any], Any] = {}
-        counts: dict[str, int] = {}
-        for (table, _), rows in sorted(by_colour.items(), key=lambda item: item[0]):
-            counts[table] = counts.get(table, 0) + 1
-            labels[(table, rows[0].own)] = {"$new": f"{table}#{counts[table]}"}
-        return _render(changes, labels)
-    best: tuple[str, Diff] | None = None
-    before = [(c, c.colour) for c in changes]
-    linked = {id(target) for c in changes for _, target in links[id(c)] if target is not c}
-    free = all(id(row) not in linked and len(links[id(row)]) == 1 for row in tied)
-    for row in tied[:1] if free else tied:
-        row.colour = _hash([row.colour, "first"])
-        _refine(changes, links)
-        tries[0] -= 1
-        diff = _least(changes, new, links, tries)
-        text = canonical_json(diff)
-        if best is None or text < best[0]:
-            best = (text, diff)
-        for change, colour in before:
-            change.colour = colour
-        if tries[0] <= 0:
-            break
-    assert best is not None
-    return best[1]
-
-
-def _render(changes: list[_Change], labels: dict[tuple[str, Any], Any]) -> Diff:
-    diff: Diff = {}
-    for change in changes:
-        key, columns = dict(change.key), dict(change.columns)
-        if labels:
-            for fk in change.table.foreign_keys:
-                for column in fk.columns:
-                    for part in (key, columns):
-                        if column in part and (label := _label(labels, fk.parent, part[column])):
-                            part[column] = label
-            if change.own is not None and change.table.surrogate:
-                key[change.table.surrogate] = labels[(change.table.name, change.own)]
-        diff.setdefault(change.table.name, []).append({"op": change.op, "key": key, "columns": columns})
-    return {table: sorted(rows, key=canonical_json) for table, rows in sorted(diff.items())}
-
-
-def _label(labels: dict[tuple[str, Any], Any], table: str, value: Any) -> Any:
-    return labels.get((table, value)) if isinstance(value, str | int) else None
+def _text(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

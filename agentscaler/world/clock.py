@@ -2,18 +2,25 @@
 
 A world's clock stands still. `now()` returns it, and so does everything else in SQLite that asks for the time (`date('now')`,
 `CURRENT_TIMESTAMP`): connections are opened on a VFS whose clock is ours. An argument that smuggles 'now' into a date function
-therefore gets the frozen time too.
+therefore gets the frozen time too. A world has no time zone either: SQLite's 'localtime' and 'utc' ask the C library, and those
+modifiers may come from an argument or a row, so this process's zone is UTC.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from datetime import UTC, datetime
 
 import apsw
 
 VFS_NAME = "agentscaler-frozen"
 _JULIAN_EPOCH_MS = 210866760000000  # 1970-01-01T00:00:00Z as SQLite's integer: milliseconds since noon, 4714-11-24 BC
+
+
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 
 class _Now(threading.local):

@@ -10,19 +10,19 @@ from typing import Any
 from agentscaler.canonical import canonical_json
 from agentscaler.world.changeset import Diff
 
+Rows = list[dict[str, Any]]
+
 
 def same(one: Diff, other: Diff) -> bool:
-    return canonical_json(one) == canonical_json(other)
+    """A table without changes is as good as one that is not named."""
+    return canonical_json({t: r for t, r in one.items() if r}) == canonical_json({t: r for t, r in other.items() if r})
 
 
 def explain(expected: Diff, actual: Diff) -> list[str]:
     """Lines `table: missing | unexpected | different …`; empty exactly when the diffs are the same."""
     lines: list[str] = []
     for table in sorted({*expected, *actual}):
-        want = {canonical_json(row): row for row in expected.get(table, [])}
-        got = {canonical_json(row): row for row in actual.get(table, [])}
-        missing = [row for text, row in want.items() if text not in got]
-        unexpected = [row for text, row in got.items() if text not in want]
+        missing, unexpected = _apart(expected.get(table, []), actual.get(table, []))
         for row in list(missing):
             partner = _partner(row, unexpected)
             if partner is not None:
@@ -31,15 +31,23 @@ def explain(expected: Diff, actual: Diff) -> list[str]:
                 lines += _differences(table, row, partner)
         lines += [f"{table}: missing {_words(row)}" for row in missing]
         lines += [f"{table}: unexpected {_words(row)}" for row in unexpected]
-        # Equal texts in unequal number cannot occur: keys and labels are unique in a diff.
     return lines
+
+
+def _apart(expected: Rows, actual: Rows) -> tuple[Rows, Rows]:
+    """Rows of the one that the other lacks, both ways."""
+    want = {canonical_json(row): row for row in expected}
+    got = {canonical_json(row): row for row in actual}  # keys and labels are unique in a diff, so no text stands twice
+    return [row for text, row in want.items() if text not in got], [
+        row for text, row in got.items() if text not in want
+    ]
 
 
 def _partner(row: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The other diff's row that is most likely the same one: same operation, then same key or most equal columns."""
     same_op = [other for other in others if other["op"] == row["op"]]
     for other in same_op:
-        if other["key"] == row["key"]:
+        if _key(other) == _key(row):
             return other
     if row["op"] != "insert":
         return None
@@ -54,7 +62,7 @@ def _partner(row: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any
 def _differences(table: str, want: dict[str, Any], got: dict[str, Any]) -> list[str]:
     where = f"{table} {_key(want)}"
     lines = []
-    if want["key"] != got["key"]:
+    if _key(want) != _key(got):
         lines.append(f"{where}: different key {_key(got)}")
     for column in sorted({*want["columns"], *got["columns"]}):
         expected, actual = _shown(want["columns"], column), _shown(got["columns"], column)

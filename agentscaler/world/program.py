@@ -13,10 +13,14 @@ from typing import Any
 
 import apsw
 import jsonschema_rs
+import orjson
 
 from agentscaler.domain.domain import Domain, Tool
 from agentscaler.errors import DomainError
 from agentscaler.world import clock, functions, guard
+
+COMPILE_STEPS = 20_000_000
+COMPILE_CPU_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +29,14 @@ class ForeignKey:
     parent: str
     parent_columns: tuple[str, ...]
     on_delete: str
+    on_update: str
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`key` are the primary key's columns in order; `surrogate` is the key column that `new_id` fills, if any."""
+    """`columns` are the stored ones, as a changeset lists them: generated columns are not among them. `key` are the primary key's
+    columns in order; `surrogate` is the key column that `new_id` fills, if any. `names` says of which tables a column holds
+    surrogate keys, followed through foreign keys of any length."""
 
     name: str
     columns: tuple[str, ...]
@@ -41,20 +48,22 @@ class Table:
     semantic: frozenset[str]
     json_columns: frozenset[str]
     wholly_exempt: bool
+    names: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledTool:
+    """`empty` binds every parameter to NULL; `integers` are the parameters whose schema asks for an integer."""
+
     tool: Tool
     validator: Any
     parameters: tuple[str, ...]
+    empty: dict[str, Any]
+    integers: frozenset[str]
     writes: frozenset[tuple[str, str]]
     reads: frozenset[tuple[str, str]]
     list_parameters: frozenset[str]
-
-    @property
-    def is_write(self) -> bool:
-        return bool(self.tool.do)
+    is_write: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +72,8 @@ class Program:
     tables: dict[str, Table]
     tools: dict[str, CompiledTool]
     clock_ms: int
-
-    @property
-    def write_tools(self) -> frozenset[str]:
-        return frozenset(name for name, tool in self.tools.items() if tool.is_write)
+    integer_ids: frozenset[str]
+    write_tools: frozenset[str]
 
 
 _programs: dict[str, Program] = {}
@@ -80,88 +87,139 @@ def compile_domain(domain: Domain) -> Program:
 
 
 def build_schema(db: apsw.Connection, domain: Domain) -> None:
-    """Run the DDL under the schema authorizer."""
-    guard.check_text(domain.schema_sql, f"{domain.name}: schema.sql")
+    """Run the DDL under the schema authorizer. The caller has set a budget."""
+    where = f"{domain.name}: schema.sql"
+    guard.check_text(domain.schema_sql, where)
+    _check_new_ids(domain.schema_sql, domain, where)
     db.set_authorizer(guard.schema_authorizer)
     try:
-        db.execute(domain.schema_sql)
-    except apsw.Error as error:
-        raise DomainError(f"{domain.name}: schema.sql: {error}") from None
+        for _ in db.execute(domain.schema_sql):
+            pass
+    except (apsw.Error, ValueError, TypeError) as error:
+        raise DomainError(f"{where}: {error}") from None
     finally:
         db.set_authorizer(None)
-    if not db.get_autocommit():
-        raise DomainError(f"{domain.name}: schema.sql: leaves a transaction open")
 
 
 def _compile(domain: Domain) -> Program:
+    clock_ms = clock.julian_ms(domain.clock)
+    clock.freeze(clock_ms)
     with closing(apsw.Connection(":memory:", vfs=clock.VFS_NAME)) as db:
+        budget = guard.Budget(COMPILE_STEPS, COMPILE_CPU_S)
         guard.harden(db)
-        functions.register_pure(db)
+        guard.limit_statements(db)
+        functions.register_pure(db, budget.spend)
         functions.register_stubs(db)
+        db.set_progress_handler(budget.tick, guard.STEPS_PER_CHECK)  # SQLite asks while it prepares, too
         build_schema(db, domain)
         tables = _tables(db, domain)
         tools = {tool.name: _compile_tool(db, domain, tool, tables) for tool in domain.tools}
-    _vet_recipe(domain)
-    return Program(domain, tables, tools, clock.julian_ms(domain.clock))
-
-
-def _vet_recipe(domain: Domain) -> None:
-    for index, step in enumerate(domain.seed.steps, 1):
-        guard.check_text(step, f"{domain.name}: seed step {index}")
+        functions.register_recipe(db, 0, {})
+        for index, step in enumerate(domain.seed.steps, 1):
+            for _ in guard.vet_all(db, step, f"{domain.name}: seed step {index}", guard.RECIPE_FUNCTIONS):
+                pass
+    integer_ids = frozenset(t.name for t in tables.values() if t.surrogate and t.types[t.surrogate].startswith("INT"))
+    write_tools = frozenset(name for name, tool in tools.items() if tool.is_write)
+    return Program(domain, tables, tools, clock_ms, integer_ids, write_tools)
 
 
 def _compile_tool(db: apsw.Connection, domain: Domain, tool: Tool, tables: dict[str, Table]) -> CompiledTool:
     where = f"{domain.name}.{tool.name}"
     properties = tool.parameters["properties"]
-    names = set(properties)
     reads: set[tuple[str, str]] = set()
     writes: set[tuple[str, str]] = set()
-    steps = [("require", r.sql, True) for r in tool.require] + [("do", sql, False) for sql in tool.do]
-    steps += [("returns", tool.returns, True)] if tool.returns else []
-    for part, sql, must_read in steps:
-        effects = guard.vet(db, sql, names, f"{where}: {part}")
-        if must_read and (effects.writes or not effects.readonly):
+    steps = [("require", r.sql) for r in tool.require] + [("do", sql) for sql in tool.do]
+    steps += [("returns", tool.returns)] if tool.returns else []
+    for part, sql in steps:
+        allowed = guard.FUNCTIONS if part == "do" else guard.READ_FUNCTIONS
+        effects = guard.vet(db, sql, properties, f"{where}: {part}", allowed)
+        if part == "do":
+            _check_new_ids(sql, domain, f"{where}: do")
+            if not effects.writes:
+                raise DomainError(f"{where}: do statement writes nothing: {sql.strip()[:60]}")
+        elif effects.writes or not effects.readonly:
             raise DomainError(f"{where}: {part} writes; only do may")
-        if not must_read and not effects.writes:
-            raise DomainError(f"{where}: do statement writes nothing: {sql.strip()[:60]}")
         reads |= effects.reads
-        writes |= effects.writes | _cascades(effects.writes, sql, tables)
-    if tool.returns and not tool.one and not re.search(r"\border\s+by\b", tool.returns, re.I):
+        writes |= effects.writes | _cascades(effects, tables)
+    if tool.returns and not tool.one and not re.search(r"\border\s+by\b", guard.bare(tool.returns), re.I):
         raise DomainError(f"{where}: returns needs a total ORDER BY")
+    kinds = {name: _kinds(schema) for name, schema in properties.items()}
+    return CompiledTool(
+        tool,
+        _validator(tool, where),
+        tuple(properties),
+        dict.fromkeys(properties),
+        frozenset(name for name, kind in kinds.items() if "integer" in kind and "number" not in kind),
+        frozenset(writes),
+        frozenset(reads),
+        frozenset(name for name, kind in kinds.items() if kind & {"array", "object"}),
+        bool(tool.do),
+    )
+
+
+def _kinds(schema: Any) -> frozenset[str]:
+    kind = schema.get("type", ()) if isinstance(schema, dict) else ()
+    return frozenset([kind] if isinstance(kind, str) else kind)
+
+
+def _validator(tool: Tool, where: str) -> Any:
+    """Offline, and with bounded regular expressions. References are refused: they may be endless, and models read them badly."""
+    text = orjson.dumps(tool.parameters).decode()
+    if found := re.search(r'"\$(ref|dynamicRef|recursiveRef)":', text):
+        raise DomainError(f"{where}: parameters: ${found.group(1)} is not allowed; write the schema out")
+    patterns = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000)
     try:
-        validator = jsonschema_rs.validator_for(tool.parameters)
+        return jsonschema_rs.validator_for(tool.parameters, pattern_options=patterns, offline=True)
     except (ValueError, jsonschema_rs.ValidationError) as error:
         raise DomainError(f"{where}: parameters: {str(error).splitlines()[0]}") from None
-    lists = {n for n, s in properties.items() if isinstance(s, dict) and s.get("type") in ("array", "object")}
-    return CompiledTool(tool, validator, tuple(properties), frozenset(writes), frozenset(reads), frozenset(lists))
 
 
-def _cascades(writes: frozenset[tuple[str, str]], sql: str, tables: dict[str, Table]) -> set[tuple[str, str]]:
+def _check_new_ids(sql: str, domain: Domain, where: str) -> None:
+    """`new_id` takes a table's name as it stands, one that `ids` names: never an argument of the call."""
+    for match in re.finditer(r"\bnew_id\W*\(\s*('(\w+)'\s*\))?", guard.without_comments(sql), re.I):
+        if match.group(2) not in domain.ids:
+            raise DomainError(f"{where}: new_id needs the name of a table that has ids, in single quotes")
+
+
+def _cascades(effects: guard.Effects, tables: dict[str, Table]) -> set[tuple[str, str]]:
     """Rows that foreign key actions write: SQLite's authorizer does not report those."""
     found: set[tuple[str, str]] = set()
-    frontier = {table for table, _ in writes} if re.search(r"\bdelete\b", sql, re.I) else set()
-    while frontier:
-        parent = frontier.pop()
+    deleted, updated = set(effects.deletes), {pair for pair in effects.writes if pair[1] != "*"}
+    while deleted or updated:
+        parent, column = (deleted.pop(), "*") if deleted else updated.pop()
         for child in tables.values():
             for key in child.foreign_keys:
-                if key.parent == parent and key.on_delete in ("CASCADE", "SET NULL", "SET DEFAULT") and (child.name, "*") not in found:
-                    found.add((child.name, "*"))
-                    frontier.add(child.name)
+                hit = key.parent == parent and (column == "*" or column in key.parent_columns)
+                action = key.on_delete if column == "*" else key.on_update
+                if not hit or action not in ("CASCADE", "SET NULL", "SET DEFAULT"):
+                    continue
+                if column == "*" and action == "CASCADE":
+                    fresh = {(child.name, "*")} - found
+                    deleted |= {name for name, _ in fresh}
+                else:
+                    fresh = {(child.name, own) for own in key.columns} - found
+                    updated |= fresh
+                found |= fresh
     return found
 
 
 def _tables(db: apsw.Connection, domain: Domain) -> dict[str, Table]:
-    rows = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name").fetchall()
+    query = """SELECT name, type, strict FROM pragma_table_list
+               WHERE schema = 'main' AND type <> 'view' AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name"""
+    rows: list[Any] = db.execute(query).fetchall()
     tables: dict[str, Table] = {}
     named = {"exempt": domain.columns.exempt, "semantic": domain.columns.semantic, "json": domain.columns.json_}
-    for name, sql in rows:
-        info = db.execute('SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden IN (0, 2, 3)', (name,)).fetchall()
+    actual = {row[0].lower(): row[0] for row in rows}
+    for name, kind, strict in rows:
+        info: list[Any] = db.execute(
+            "SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden = 0", (name,)
+        ).fetchall()
         columns = tuple(row[0] for row in info)
         key = tuple(row[0] for row in sorted((row for row in info if row[2]), key=lambda row: row[2]))
+        if kind != "table" or not strict:
+            raise DomainError(f"{domain.name}: table {name} is not STRICT")
         if not key:
             raise DomainError(f"{domain.name}: table {name} has no primary key; its changes would be lost")
-        if not re.search(r"\)\s*(?:WITHOUT\s+ROWID\s*,\s*)?STRICT\b[^)]*$", sql, re.I):
-            raise DomainError(f"{domain.name}: table {name} is not STRICT")
         classes = {kind: _columns_of(name, columns, names) for kind, names in named.items()}
         surrogate = None
         if name in domain.ids:
@@ -169,12 +227,25 @@ def _tables(db: apsw.Connection, domain: Domain) -> dict[str, Table]:
                 raise DomainError(f"{domain.name}: ids: {name} needs a key of one column")
             surrogate = key[0]
         wholly = f"{name}.*" in domain.columns.exempt
-        if not wholly and classes["exempt"] & set(key):
-            raise DomainError(f"{domain.name}: columns.exempt: {name}.{sorted(classes['exempt'] & set(key))[0]} is part of the key")
-        foreign = _foreign_keys(db, name, {row[0] for row in rows}, domain)
+        for kind, members in classes.items():
+            if not wholly and members & set(key):  # two keys that differ could become one
+                raise DomainError(
+                    f"{domain.name}: columns.{kind}: {name}.{sorted(members & set(key))[0]} is part of the key"
+                )
+        foreign = _foreign_keys(db, name, actual, domain)
         types = {row[0]: row[1].upper() for row in info}
         tables[name] = Table(
-            name, columns, types, key, foreign, surrogate, classes["exempt"], classes["semantic"], classes["json"], wholly
+            name,
+            columns,
+            types,
+            key,
+            foreign,
+            surrogate,
+            classes["exempt"],
+            classes["semantic"],
+            classes["json"],
+            wholly,
+            {},
         )
     for entry in (*domain.columns.exempt, *domain.columns.semantic, *domain.columns.json_):
         table, _, column = entry.partition(".")
@@ -183,23 +254,52 @@ def _tables(db: apsw.Connection, domain: Domain) -> dict[str, Table]:
     for table in domain.ids:
         if table not in tables:
             raise DomainError(f"{domain.name}: ids: there is no table {table}")
+    for table in tables.values():
+        for column in table.columns:
+            if found := _named(tables, table, column, set()):
+                table.names[column] = tuple(sorted(found))
     return tables
+
+
+def _named(tables: dict[str, Table], table: Table, column: str, seen: set[tuple[str, str]]) -> set[str]:
+    """Tables whose surrogate keys a column holds, over any number of foreign keys."""
+    found: set[str] = set()
+    if (table.name, column) in seen:
+        return found
+    seen.add((table.name, column))
+    for key in table.foreign_keys:
+        for own, target in zip(key.columns, key.parent_columns, strict=True):
+            if own == column:
+                parent = tables[key.parent]
+                found |= {parent.name} if parent.surrogate == target else set()
+                found |= _named(tables, parent, target, seen)
+    return found
 
 
 def _columns_of(table: str, columns: tuple[str, ...], entries: tuple[str, ...]) -> frozenset[str]:
     return frozenset(c for c in columns if f"{table}.{c}" in entries or f"{table}.*" in entries)
 
 
-def _foreign_keys(db: apsw.Connection, table: str, known: set[str], domain: Domain) -> tuple[ForeignKey, ...]:
+def _foreign_keys(db: apsw.Connection, table: str, actual: dict[str, str], domain: Domain) -> tuple[ForeignKey, ...]:
     grouped: dict[int, list[Any]] = {}
-    for row in db.execute("SELECT id, seq, \"table\", \"from\", \"to\", on_delete FROM pragma_foreign_key_list(?) ORDER BY id, seq", (table,)):
+    query = (
+        'SELECT id, seq, "table", "from", "to", on_delete, on_update FROM pragma_foreign_key_list(?) ORDER BY id, seq'
+    )
+    for row in db.execute(query, (table,)):
         grouped.setdefault(row[0], []).append(row)
     found = []
     for rows in grouped.values():
-        parent = rows[0][2]
-        if parent not in known:
-            raise DomainError(f"{domain.name}: table {table} refers to {parent}, which does not exist")
-        keys = db.execute("SELECT name FROM pragma_table_xinfo(?) WHERE pk ORDER BY pk", (parent,)).fetchall()
-        targets = tuple(row[4] or keys[i][0] for i, row in enumerate(rows))
-        found.append(ForeignKey(tuple(row[3] for row in rows), parent, targets, rows[0][5]))
+        parent = actual.get(rows[0][2].lower())
+        if parent is None:
+            raise DomainError(f"{domain.name}: table {table} refers to {rows[0][2]}, which does not exist")
+        info: list[Any] = db.execute("SELECT name, pk FROM pragma_table_xinfo(?) ORDER BY pk", (parent,)).fetchall()
+        names = {name.lower(): name for name, _ in info}
+        key = [name for name, place in info if place]
+        wanted = [row[4] for row in rows] if rows[0][4] is not None else key
+        if len(wanted) != len(rows) or any(name.lower() not in names for name in wanted):
+            raise DomainError(
+                f"{domain.name}: table {table}: its foreign key to {parent} does not fit that table's key"
+            )
+        targets = tuple(names[name.lower()] for name in wanted)
+        found.append(ForeignKey(tuple(row[3] for row in rows), parent, targets, rows[0][5], rows[0][6]))
     return tuple(found)

@@ -17,9 +17,14 @@ from agentscaler.canonical import canonical_json
 from agentscaler.domain.domain import Domain
 from agentscaler.errors import DomainError
 from agentscaler.world import clock, functions, guard
+from agentscaler.world.changeset import plain
 from agentscaler.world.environment import Environment
 from agentscaler.world.program import Program, Table, build_schema, compile_domain
 
+SEED_STEPS = 200_000_000
+SEED_CPU_S = 20.0
+
+_OF_THE_RECIPE = (apsw.Error, functions.BadValue, ArithmeticError, LookupError, ValueError, TypeError)
 _worlds: dict[tuple[str, int], World] = {}
 
 
@@ -35,20 +40,21 @@ class World:
         program = compile_domain(domain)
         clock.freeze(program.clock_ms)
         with closing(apsw.Connection(":memory:", vfs=clock.VFS_NAME)) as db:
+            budget = guard.Budget(SEED_STEPS, SEED_CPU_S)
             guard.harden(db)
-            functions.register_pure(db)
-            functions.register_world(db, domain.clock, lambda table: _no_new_id(table))
+            functions.register_pure(db, budget.spend)
+            functions.register_world(db, domain.clock, _no_new_id)
             functions.register_recipe(db, seed, domain.seed.lists)
-            build_schema(db, domain)
-            db.set_authorizer(guard.schema_authorizer)
-            budget = guard.Budget(steps=100_000_000, wall_s=60.0)
             db.set_progress_handler(budget.tick, guard.STEPS_PER_CHECK)
+            build_schema(db, domain)
             for index, step in enumerate(domain.seed.steps, 1):
                 try:
-                    db.execute(step).fetchall()
-                except (apsw.Error, ValueError, TypeError, OverflowError) as error:
-                    raise DomainError(f"{domain.name}: seed step {index}: {error}") from None
-            db.set_authorizer(None)
+                    for _ in db.execute(step):  # vetted by compile_domain
+                        pass
+                except _OF_THE_RECIPE as error:
+                    words = f"ran past its bound of {budget.exceeded}" if budget.exceeded else error
+                    raise DomainError(f"{domain.name}: seed step {index}: {words}") from None
+            db.set_progress_handler(None)
             if dangling := db.execute('SELECT "table" FROM pragma_foreign_key_check').fetchone():
                 raise DomainError(f"{domain.name}: seed: a foreign key of table {dangling[0]} points nowhere")
             return cls(program, seed, db.serialize("main"))
@@ -70,6 +76,7 @@ class World:
     @cached_property
     def digest(self) -> str:
         with closing(apsw.Connection(":memory:")) as db:
+            functions.register_pure(db, lambda steps: None)  # an index on an expression may name them
             db.deserialize("main", self.image)
             return digest_of(db, self.program.tables)
 
@@ -83,7 +90,7 @@ def digest_of(db: apsw.Connection, tables: dict[str, Table]) -> str:
     for name in sorted(tables):
         total.update(name.encode())
         for row in rows_of(db, tables[name]):
-            total.update(canonical_json([v.hex() if isinstance(v, bytes) else v for v in row]).encode())
+            total.update(canonical_json([plain(value) for value in row]).encode())
     return total.hexdigest()
 
 

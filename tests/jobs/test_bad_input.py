@@ -1,0 +1,120 @@
+"""Wrong input: one clear line on stderr that names the key or file, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from agentscaler.domain.store import SHIPPED
+from tests.conftest import RunJob
+
+LOCAL = ["teacher=reference", "cluster=in_process"]
+
+
+def refused(run_job: RunJob, *arguments: str) -> str:
+    run = run_job("rollout", *arguments)
+    assert run.returncode == 2, (run.returncode, run.stderr[-2000:])
+    words = [line for line in run.stderr.splitlines() if line.strip()]
+    assert len(words) == 1, words
+    return words[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["domain=nope"], "domain/nope"),
+        (["teachr=reference"], "teachr"),
+        (["teacher=nope"], "teacher/nope"),
+        (["attempts=many"], "attempts"),
+        (["limits.max_turns=0"], "limits.max_turns"),
+        (["tasks=/no/such.parquet"], "tasks=/no/such.parquet"),
+        (["domain=store", "domain.path=/no/such", "domain.name=mine"], "domain=mine"),
+        (["tasks_sample=10000"], "tasks_sample=10000"),
+        (["teacher=vllm", "teacher.engine.model=/no/such/model"], "/no/such/model"),
+    ],
+)
+def test_one_line_that_names_the_key(run_job: RunJob, tmp_path: Path, arguments: list[str], names: str) -> None:
+    words = refused(run_job, *LOCAL, *arguments, f"output={tmp_path / 'o'}")
+    assert names in words
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_port_in_use(run_job: RunJob, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        words = refused(run_job, "teacher=smollm2", "cluster=in_process", f"teacher.engine.port={port}", f"output={tmp_path / 'o'}")
+    assert str(port) in words
+    assert not (tmp_path / "o").exists()
+
+
+def test_no_memory_for_the_engine(run_job: RunJob, tmp_path: Path) -> None:
+    words = refused(run_job, "teacher=smollm2", "cluster=in_process", "teacher.engine.kv_cache_gib=100000", f"output={tmp_path / 'o'}")
+    assert "GiB" in words
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_output_of_another_configuration(run_job: RunJob, tmp_path: Path) -> None:
+    output = tmp_path / "o"
+    assert run_job("rollout", *LOCAL, "tasks_sample=2", f"output={output}").returncode == 0
+    assert "run_seed" in refused(run_job, *LOCAL, "tasks_sample=2", "run_seed=7", f"output={output}")
+    assert "teacher.kind" in refused(run_job, "cluster=in_process", "teacher=noop", "tasks_sample=2", f"output={output}")
+
+
+def test_a_folder_that_is_something_else(run_job: RunJob, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert str(tmp_path) in refused(run_job, *LOCAL, f"output={tmp_path}")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("damage", ["corrupt", "foreign", "truncated"])
+def test_bad_parquet_in_the_output(run_job: RunJob, tmp_path: Path, damage: str) -> None:
+    output = tmp_path / "o"
+    assert run_job("rollout", *LOCAL, "tasks_sample=2", f"output={output}").returncode == 0
+    (shard,) = (output / "shards").glob("*.parquet")
+    if damage == "corrupt":
+        shard.write_bytes(b"not parquet at all")
+    elif damage == "foreign":
+        pq.write_table(pa.table({"x": [1]}), output / "shards" / "other.parquet")
+    else:
+        shard.write_bytes(shard.read_bytes()[:-100])
+    words = refused(run_job, *LOCAL, "tasks_sample=2", f"output={output}")
+    assert ".parquet" in words
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong", "names"),
+    [
+        ("tasks:", "tasks: [", "tasks.yaml"),
+        ("kind: write", "kind: wirte", "kind"),
+        ("move_note,", "teleport_note,", "teleport_note"),
+    ],
+)
+def test_broken_tasks(run_job: RunJob, tmp_path: Path, line: str, wrong: str, names: str) -> None:
+    shutil.copytree(SHIPPED / "notes", tmp_path / "notes")
+    file = tmp_path / "notes" / "tasks.yaml"
+    assert line in file.read_text()
+    file.write_text(file.read_text().replace(line, wrong, 1))
+    words = refused(run_job, *LOCAL, "domain=store", f"domain.path={tmp_path}", "domain.name=notes", f"output={tmp_path / 'o'}")
+    assert names in words
+    assert "tasks.yaml" in words
+
+
+def test_an_unreachable_tracker_does_not_stop_the_job(run_job: RunJob, tmp_path: Path) -> None:
+    run = run_job("rollout", *LOCAL, "tasks_sample=2", f"output={tmp_path / 'o'}", "tracking=mlflow", "tracking.uri=http://127.0.0.1:9")
+    assert run.returncode == 0, run.stderr
+    assert "tracking.uri=http://127.0.0.1:9" in run.stderr
+    assert (tmp_path / "o" / "summary.json").is_file()
+
+
+def test_help_lists_the_groups(run_job: RunJob) -> None:
+    words = run_job("rollout", "--help").stdout
+    for group in ("domain", "teacher", "user", "cluster", "tracking"):
+        assert group in words
+    assert "reference" in words

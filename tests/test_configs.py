@@ -1,0 +1,68 @@
+"""Every checked-in configuration composes and validates; an unknown key fails."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from cluster.config import RolloutConfig
+from jobs.compose import CONF, compose
+from jobs.reverify import ReverifyConfig
+from jobs.show import ShowConfig
+
+NEEDS = {"domain=store": ["domain.path=/somewhere", "domain.name=mine"]}
+NEEDS |= {"teacher=vllm": ["teacher.engine.model=org/name"]}
+NEEDS |= {"teacher=endpoint": ["teacher.base_urls=[http://127.0.0.1:1/v1]", "teacher.chat.model=m"]}
+NEEDS |= {"user=simulated": ["teacher=smollm2"]}
+
+
+def choices() -> list[str]:
+    return [f"{f.name}={p.stem}" for f in sorted(CONF.iterdir()) if f.is_dir() for p in sorted(f.glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("choice", choices())
+def test_every_choice_validates(choice: str) -> None:
+    domain = [] if choice.startswith("domain=") else ["domain=notes"]
+    config = compose("rollout", RolloutConfig, [*domain, choice, *NEEDS.get(choice, [])])
+    assert config.shape()
+
+
+@pytest.mark.parametrize("teacher", ["smollm2", "reference"])
+@pytest.mark.parametrize(("cluster", "tracking"), itertools.product(["auto", "in_process"], ["mlflow", "none"]))
+def test_groups_combine(teacher: str, cluster: str, tracking: str) -> None:
+    chosen = ["domain=notes", f"teacher={teacher}", f"cluster={cluster}", f"tracking={tracking}"]
+    assert compose("rollout", RolloutConfig, chosen).cluster.kind == cluster
+
+
+def test_other_jobs_validate() -> None:
+    assert compose("reverify", ReverifyConfig, ["input=x"]).mode == "verdict"
+    assert compose("show", ShowConfig, ["input=x", "rollout=12"]).rollout == "12"
+
+
+def test_no_file_is_left_out() -> None:
+    jobs = {path.stem for path in CONF.glob("*.yaml")}
+    assert jobs == {"rollout", "reverify", "show"}
+    assert all(Path("jobs", f"{name}.py").name for name in jobs)
+
+
+@pytest.mark.parametrize("override", ["+limits.max_turn=3", "+nonsense=1", "+teacher.chat.temprature=1", "attempts=0", "verify=maybe"])
+def test_a_wrong_key_or_value_is_one_line_and_exit_2(override: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        compose("rollout", RolloutConfig, ["domain=notes", "teacher=smollm2", override])
+    assert stop.value.code == 2
+    words = capsys.readouterr().err
+    assert words.count("\n") == 1
+    assert override.lstrip("+").split("=")[0].split(".")[-1] in words
+
+
+def test_only_what_shapes_the_data_is_in_the_shape() -> None:
+    def shape(*overrides: str) -> str:
+        return compose("rollout", RolloutConfig, ["domain=notes", "teacher=smollm2", *overrides]).shape_digest()
+
+    base = shape()
+    for free in ("cluster=local", "cluster.concurrency=7", "tracking=none", "attempts=9", "output=/x", "teacher.replicas=3"):
+        assert shape(free) == base, free
+    for shaping in ("run_seed=1", "verify=paper", "limits.max_turns=5", "tasks_seed=4", "teacher.chat.sampling.temperature=0.9"):
+        assert shape(shaping) != base, shaping
