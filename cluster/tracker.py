@@ -44,6 +44,7 @@ ALWAYS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_ASYNC_TRACE_LOGGING_RETRY_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is the job's own
 }
 
 
@@ -61,7 +62,6 @@ class Tracker:
         self._warned: set[str] = set()
         self._pause_s = FIRST_PAUSE_S
         self._silent_until = 0.0
-        self._own_env: set[str] = set()
 
     # -- the run
 
@@ -69,7 +69,7 @@ class Tracker:
         """Open a run; its id, or None where MLflow cannot be reached."""
         if not self.enabled:
             return None
-        self._set_environment({**ALWAYS, **AT_START})
+        _set_environment({**ALWAYS, **AT_START})
         try:
             self._open(job, tags)
         except _failures() as error:
@@ -80,7 +80,7 @@ class Tracker:
                 _line(error),
             )
             return None
-        self._set_environment(LATER)
+        _set_environment(LATER)
         self._guarded("params", lambda client, run_id: self._log_params(client, run_id, params))
         return self.run_id
 
@@ -221,11 +221,15 @@ class Tracker:
         else:
             self._pause_s = FIRST_PAUSE_S
 
-    def _set_environment(self, settings: dict[str, str]) -> None:
-        for name, value in settings.items():
-            if name in self._own_env or name not in os.environ:
-                self._own_env.add(name)
-                os.environ[name] = value
+
+_ours: set[str] = set()  # variables that this module set; of the process, as the environment is
+
+
+def _set_environment(settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        if name in _ours or name not in os.environ:
+            _ours.add(name)
+            os.environ[name] = value
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:

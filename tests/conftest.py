@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
+import logging
 import os
 import secrets
 import shutil
@@ -50,7 +54,15 @@ def ray_head() -> Iterator[RayHead]:
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    command = [ray_command(), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=4"]
+    command = [
+        ray_command(),
+        "start",
+        "--head",
+        "--block",
+        "--node-ip-address=127.0.0.1",
+        f"--port={port}",
+        "--num-cpus=4",
+    ]
     command += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     command += [f"--temp-dir={folder}"]
     with (folder / "start.log").open("wb") as log:
@@ -110,13 +122,27 @@ def smollm2_url(ray_head: RayHead) -> Iterator[str]:
 
 
 @pytest.fixture
-def run_job(tmp_path: Path) -> RunJob:
-    """Run a job as a user does, in a process of its own; keeps nothing outside tmp_path."""
+def run_job() -> RunJob:
+    """Run a job's `main` on a command line: here, or (given an environment) in a process of its own, as a user does."""
 
     def run(job: str, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"jobs.{job}", *arguments]
-        if job in ("rollout", "reverify") and not any(a.startswith(("tracking", "--help")) for a in arguments):
-            command.append("tracking=none")
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        line = list(arguments)
+        if job != "show" and not any(a.startswith(("tracking", "--help")) for a in arguments):
+            line.append("tracking=none")
+        if environment is not None:
+            command = [sys.executable, "-m", f"jobs.{job}", *line]
+            return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        out, err = io.StringIO(), io.StringIO()
+        root = logging.getLogger()
+        before = root.handlers[:]
+        root.handlers.clear()
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = importlib.import_module(f"jobs.{job}").main(line)
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            root.handlers[:] = before
+        return subprocess.CompletedProcess(line, int(code or 0), out.getvalue(), err.getvalue())
 
     return run

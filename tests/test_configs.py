@@ -47,7 +47,9 @@ def test_no_file_is_left_out() -> None:
     assert all(Path("jobs", f"{name}.py").name for name in jobs)
 
 
-@pytest.mark.parametrize("override", ["+limits.max_turn=3", "+nonsense=1", "+teacher.chat.temprature=1", "attempts=0", "verify=maybe"])
+@pytest.mark.parametrize(
+    "override", ["+limits.max_turn=3", "+nonsense=1", "+teacher.chat.temprature=1", "attempts=0", "verify=maybe"]
+)
 def test_a_wrong_key_or_value_is_one_line_and_exit_2(override: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         compose("rollout", RolloutConfig, ["domain=notes", "teacher=smollm2", override])
@@ -62,7 +64,20 @@ def test_only_what_shapes_the_data_is_in_the_shape() -> None:
         return compose("rollout", RolloutConfig, ["domain=notes", "teacher=smollm2", *overrides]).shape_digest()
 
     base = shape()
-    for free in ("cluster=local", "cluster.concurrency=7", "tracking=none", "attempts=9", "output=/x", "teacher.replicas=3"):
+    for free in (
+        "cluster=local",
+        "cluster.concurrency=7",
+        "tracking=none",
+        "attempts=9",
+        "output=/x",
+        "teacher.replicas=3",
+    ):
         assert shape(free) == base, free
-    for shaping in ("run_seed=1", "verify=paper", "limits.max_turns=5", "tasks_seed=4", "teacher.chat.sampling.temperature=0.9"):
+    for shaping in (
+        "run_seed=1",
+        "verify=paper",
+        "limits.max_turns=5",
+        "tasks_seed=4",
+        "teacher.chat.sampling.temperature=0.9",
+    ):
         assert shape(shaping) != base, shaping

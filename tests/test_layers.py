@@ -48,11 +48,20 @@ def test_broad_excepts_stand_in_two_places_only() -> None:
     for layer in ("agentscaler", "cluster", "jobs"):
         for path in sources(layer):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception":
+                if (
+                    isinstance(node, ast.ExceptHandler)
+                    and isinstance(node.type, ast.Name)
+                    and node.type.id == "Exception"
+                ):
                     found.append(str(path.relative_to(ROOT)))
     assert set(found) <= {"agentscaler/rollout/attempt.py", "cluster/environment_actor.py", "cluster/tracker.py"}
 
 
 def test_files_stay_short() -> None:
-    long = {str(p): n for layer in ("agentscaler", "cluster", "jobs") for p in sources(layer) if (n := len(p.read_text().splitlines())) > 420}
+    long = {
+        str(p): n
+        for layer in ("agentscaler", "cluster", "jobs")
+        for p in sources(layer)
+        if (n := len(p.read_text().splitlines())) > 420
+    }
     assert long == {}

@@ -149,7 +149,9 @@ class Domain(_Frozen):
     @cached_property
     def fingerprint(self) -> str:
         """Over the whole domain and SQLite's version: both decide what a call does."""
-        content = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)  # a new optional key changes no old domain
+        content = self.model_dump(
+            mode="json", by_alias=True, exclude_defaults=True
+        )  # a new optional key changes no old domain
         return digest({"domain": content, "sqlite": apsw.sqlite_lib_version()})
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Domain:

@@ -1,6 +1,12 @@
-"""Verify rollouts again, with no model: from what was recorded, or by playing the recorded calls in a fresh environment."""
+"""Verify rollouts again, with no model: from what was recorded, or by playing the recorded calls in a fresh environment.
+
+A rollout has changed when its verdict comes out otherwise, or when a replayed call answers otherwise than the record says.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
 
 import orjson
 
@@ -11,6 +17,29 @@ from agentscaler.verify.funnel import VerifyMode, verify
 from agentscaler.verify.verdict import Verdict
 from agentscaler.world.program import compile_domain
 from agentscaler.world.world import World
+
+
+class ReverifyMode(StrEnum):
+    VERDICT = "verdict"
+    REPLAY = "replay"
+
+
+@dataclass(frozen=True, slots=True)
+class Reverified:
+    """`rollout` carries the new verdict; `parted` says where a replay left the record."""
+
+    rollout: Rollout
+    changed: bool
+    parted: tuple[str, ...] = ()
+
+
+def reverify(task: Task, rollout: Rollout, domain: Domain, how: ReverifyMode, mode: VerifyMode) -> Reverified:
+    parted: list[str] = []
+    if how is ReverifyMode.VERDICT:
+        verdict = verify_recorded(task, rollout, domain, mode)
+    else:
+        verdict, parted = verify_replayed(task, rollout, domain, mode)
+    return Reverified(rollout.with_verdict(verdict), verdict != rollout.verdict or bool(parted), tuple(parted))
 
 
 def verify_recorded(task: Task, rollout: Rollout, domain: Domain, mode: VerifyMode) -> Verdict:

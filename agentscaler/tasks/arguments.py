@@ -25,7 +25,9 @@ def resolve(arguments: dict[str, Any], results: list[CallResult]) -> dict[str, A
     return {key: one(value) for key, value in arguments.items()}
 
 
-def _look_up(path: list[Any], results: list[CallResult]) -> Any:
+def _look_up(path: Any, results: list[CallResult]) -> Any:
+    if not (isinstance(path, list) and path and type(path[0]) is int):
+        raise TaskError(f"$result {path!r}: needs [call number, key, …]")
     number, *rest = path
     if not 1 <= number <= len(results):
         raise TaskError(f"$result names call {number}, which has not run")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from agentscaler.domain.domain import Domain
 from agentscaler.domain.store import domain_folder, load_domain, read_yaml
-from agentscaler.errors import TaskError
+from agentscaler.errors import DomainError, TaskError
 from agentscaler.messages import Outcome
 from agentscaler.tasks.arguments import resolve
 from agentscaler.tasks.task import Ask, Call, Task, WrittenTask
@@ -25,7 +25,10 @@ from agentscaler.world.world import World
 
 def load_written(path: Path) -> list[WrittenTask]:
     """Tasks of a YAML file: a list under `tasks`."""
-    data = read_yaml(path)
+    try:
+        data = read_yaml(path)
+    except DomainError as error:
+        raise TaskError(str(error)) from None
     if not isinstance(data, dict) or not isinstance(data.get("tasks"), list):
         raise TaskError(f"{path}: needs a list under the key tasks")
     tasks = []

@@ -116,7 +116,7 @@ class WrittenTask(_Frozen):
             raise ValueError("a read_only task needs must_tell")
         if self.kind in (Kind.MISSING_PARAMETER, Kind.AMBIGUOUS) and not self.facts:
             raise ValueError(f"a {self.kind.value} task needs facts that the user tells when asked")
-        if self.kind in (Kind.MULTI_GOAL, Kind.CHANGED_MIND) and not self.then and self.kind is Kind.CHANGED_MIND:
+        if self.kind is Kind.CHANGED_MIND and not self.then:
             raise ValueError("a changed_mind task needs then")
         if self.kind is Kind.RECOVERY and not self.expected_refused:
             raise ValueError("a recovery task needs expected_refused")

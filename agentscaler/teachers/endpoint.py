@@ -27,9 +27,10 @@ from agentscaler.canonical import canonical_json
 from agentscaler.errors import ConfigError, ContextOverflow, FaultClass, RolloutFault
 from agentscaler.messages import Message, Outcome, ToolCall, Usage, to_chat
 from agentscaler.teachers.chat import TeacherIdentity, ToolSchema
-from agentscaler.teachers.few_shot import build_shots
+from agentscaler.teachers.few_shot import ToolExample, build_shots
 
 if TYPE_CHECKING:
+    from agentscaler.domain.domain import Domain
     from agentscaler.tasks.task import Task
 
 REPLY_TOOL = "reply_to_user"
@@ -160,9 +161,12 @@ class EndpointTeacher:
         asked = self.config.model_dump(mode="json", exclude={"model", "revision"})
         return TeacherIdentity(model=self.config.model, revision=self.config.revision, sampling=canonical_json(asked))
 
-    def start(self, task: Task, tools: Sequence[ToolSchema], seed: int, session: str) -> EndpointAgent:
-        shots = build_shots(task.tool_examples, task.reference_tools, self.config.shots)
-        return EndpointAgent(self.config, self._endpoint, engine_tools(tools, self.config), shots, seed, session)
+    def start(self, task: Task, domain: Domain, seed: int, session: str) -> EndpointAgent:
+        tools = domain.tools_for("agent")
+        examples = [ToolExample(t.name, **dict(t.example)) for t in tools if t.example]
+        shots = build_shots(examples, task.reference_tools, self.config.shots)
+        offered = engine_tools([tool.schema_for_model() for tool in tools], self.config)
+        return EndpointAgent(self.config, self._endpoint, offered, shots, seed, session)
 
     async def close(self) -> None:
         await self._endpoint.close()
@@ -204,24 +208,26 @@ class EndpointAgent:
             "messages": self._chat(messages),
             "seed": zlib.crc32(f"{self._seed}:{turn}".encode()) >> 1,  # engines take 31 bits at least
         }
-        tools, tool_choice = self._choice(messages)
-        if tools:
-            payload |= {"tools": tools, "tool_choice": tool_choice, "parallel_tool_calls": config.parallel_tool_calls}
+        if self._tools:
+            payload |= {
+                "tools": self._tools,
+                "tool_choice": self._choice(messages),
+                "parallel_tool_calls": config.parallel_tool_calls,
+            }
         if config.logprobs:
             payload["logprobs"] = True
         if config.return_token_ids:
             payload["return_token_ids"] = True
         return payload | config.sampling | config.extra_body
 
-    def _choice(self, messages: Sequence[Message]) -> tuple[list[ToolSchema], str | dict[str, Any]]:
-        """What the model may do now. The smallest models cannot tell when to speak, and then neither call nor stop."""
-        last = messages[-1]
-        if self._config.reply_tool and self._config.speak == "after_call":
-            if last.role == "user":
-                return self._tools[:-1], self._config.tool_choice
-            if last.outcome is Outcome.OK:
-                return self._tools, {"type": "function", "function": {"name": REPLY_TOOL}}
-        return self._tools, self._config.tool_choice
+    def _choice(self, messages: Sequence[Message]) -> str:
+        """Whether the model is to call or to speak now. Words follow a call that went well, and the second failure in a row."""
+        if self._config.speak == "free":
+            return self._config.tool_choice
+        outcomes = [message.outcome for message in messages[-4:] if message.role == "tool"]
+        called = messages[-1].role == "tool"
+        failed_twice = len(outcomes) > 1 and Outcome.OK not in outcomes
+        return "none" if called and (outcomes[-1] is Outcome.OK or failed_twice) else "required"
 
     def _chat(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Shots stand right behind the system message, so that they are part of the prefix that rollouts share."""

@@ -52,9 +52,7 @@ def check_soundness(domain: Domain, task: Task) -> list[str]:
         swapped = [*calls[:index], calls[index + 1], calls[index], *calls[index + 2 :]]
         if _independent(calls, index, results) and judge.run(swapped)[0].outcome is not VerdictOutcome.ACCEPTED:
             problems.append(f"calls {index + 1} and {index + 2} in the other order are rejected")
-    reads = [tool for tool in domain.tools_for("agent") if tool.name not in writes]
-    if reads:
-        extra = random.choice(reads)
+    for extra in (tool for tool in domain.tools_for("agent") if tool.name not in writes):
         read = Call(call=extra.name, arguments=draw_arguments(extra.parameters, texts, random))
         if judge.run([*calls, read])[0].outcome is not VerdictOutcome.ACCEPTED:
             problems.append(f"an extra read ({extra.name}) is rejected")
@@ -72,7 +70,9 @@ def check_soundness(domain: Domain, task: Task) -> list[str]:
     problems += _stray_write(domain, judge, calls, writes, texts, random)
     if task.written.forbidden is not None:
         verdict, made, _ = judge.run([*calls, task.written.forbidden])
-        if made[-1].outcome is not Outcome.OK:
+        if len(made) != len(calls) + 1:
+            problems.append("the forbidden call cannot be resolved")
+        elif made[-1].outcome is not Outcome.OK:
             problems.append(
                 f"the forbidden call is {made[-1].outcome.value} by the database: the rule is not text_only"
             )
@@ -83,13 +83,13 @@ def check_soundness(domain: Domain, task: Task) -> list[str]:
 
 class _Judge:
     def __init__(self, world: World, task: Task, writes: frozenset[str]):
-        self._world, self._task, self._writes = world, task, writes
+        self._world, self.task, self._writes = world, task, writes
 
     def run(self, calls: Sequence[Call], closing: str | None = None) -> tuple[Verdict, list[CallResult], Diff]:
         """Execute the calls as one conversation and judge it. A call that can no longer be resolved is left out."""
         environment = self._world.open()
         results: list[CallResult] = []
-        messages = [Message("system", ""), Message("user", self._task.written.intent)]
+        messages = [Message("system", ""), Message("user", self.task.written.intent)]
         for number, call in enumerate(calls, 1):
             try:
                 arguments = resolve(call.arguments, results)
@@ -106,10 +106,10 @@ class _Judge:
                     "tool", result.content, tool_call_id=name, outcome=result.outcome, changed_keys=result.changed_keys
                 )
             )
-        messages.append(Message("assistant", closing_words(self._task) if closing is None else closing))
+        messages.append(Message("assistant", closing_words(self.task) if closing is None else closing))
         keys = environment.net_keys()
         diff = environment.close()
-        return verify(self._task, messages, StopReason.USER_STOP, diff, keys, self._writes), results, diff
+        return verify(self.task, messages, StopReason.USER_STOP, diff, keys, self._writes), results, diff
 
     def accepts(self, calls: Sequence[Call]) -> bool:
         return self.run(calls)[0].outcome is VerdictOutcome.ACCEPTED
@@ -144,7 +144,7 @@ def _changed_arguments(
         for other in other_values(properties.get(name, {}), value, texts, random):
             mutant = Call(call=call.call, arguments={**call.arguments, name: other})
             verdict, _, diff = judge.run([*calls[:index], mutant, *calls[index + 1 :]])
-            if verdict.outcome is VerdictOutcome.ACCEPTED and not same(diff, judge._task.expected_diff):
+            if verdict.outcome is VerdictOutcome.ACCEPTED and not same(diff, judge.task.expected_diff):
                 problems.append(f"call {index + 1} with {name}={other!r} is accepted")
     return problems
 
@@ -157,6 +157,6 @@ def _stray_write(
         tool = random.choice(tools)
         stray = Call(call=tool.name, arguments=draw_arguments(tool.parameters, texts, random))
         verdict, results, diff = judge.run([*calls, stray])
-        if results and results[-1].outcome is Outcome.OK and not same(diff, judge._task.expected_diff):
+        if results and results[-1].outcome is Outcome.OK and not same(diff, judge.task.expected_diff):
             return [f"a stray write ({tool.name}) is accepted"] if verdict.outcome is VerdictOutcome.ACCEPTED else []
     return [] if not tools else ["no stray write could be found to try"]

@@ -84,6 +84,11 @@ def bare(sql: str) -> str:
     return _QUOTED.sub(" ", sql).replace("\ufeff", " ")
 
 
+def masked(sql: str) -> str:
+    """As `bare`, every character in its place."""
+    return _QUOTED.sub(lambda match: " " * len(match.group()), sql).replace("\ufeff", " ")
+
+
 def without_comments(sql: str) -> str:
     return _QUOTED.sub(lambda match: " " if match.group().startswith(("--", "/*")) else match.group(), sql)
 

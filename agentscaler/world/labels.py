@@ -38,13 +38,13 @@ def number(nodes: Sequence[Node]) -> dict[Node, int]:
     new = [node for node in nodes if node.new]
     if len({node.table for node in new}) == len(new):
         return dict.fromkeys(new, 1)
-    joined = set(new) | {node for node in nodes if node.links}
+    joined = [node for node in nodes if node.new or node.links]
     colours = {
         node: _hash(node.table, orjson.dumps(node.content, option=orjson.OPT_SORT_KEYS).decode()) for node in joined
     }
     numbers: dict[Node, int] = {}
     counts: dict[str, int] = defaultdict(int)
-    for node in _order(list(joined), colours, [MAX_WORK]):
+    for node in _order(joined, colours, [MAX_WORK]):
         if node.new:
             counts[node.table] += 1
             numbers[node] = counts[node.table]
@@ -95,12 +95,10 @@ def _refine(nodes: list[Node], colours: Colours, work: list[int]) -> Colours:
         into: dict[Node, list[str]] = defaultdict(list)
         for node in nodes:
             for column, target in node.links:
-                if target is not node:
-                    into[target].append(f"<{column} {colours[node]}")
+                into[target].append(f"<{column} {colours[node]}")
         fresh = {}
         for node in nodes:
-            # A row that names itself differs from one that names an equal row.
-            out = sorted(f">{column} {'' if target is node else colours[target]}" for column, target in node.links)
+            out = sorted(f">{column} {colours[target]}" for column, target in node.links)
             fresh[node] = _hash(colours[node], *out, *sorted(into[node]))
         colours.update(fresh)
         now = len(set(fresh.values()))

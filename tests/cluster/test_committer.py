@@ -44,7 +44,9 @@ def test_doubles_in_one_run_and_over_runs_are_dropped(tmp_path: Path) -> None:
 def test_faults_go_to_the_sidecar(tmp_path: Path) -> None:
     one = played(1)[0]
     one.rollout = None
-    one.failures.append(FailedAttempt(one.rollout_id, "notes/x", 0, 1, FaultClass.ENGINE_GONE, "gone", False, "2026-01-01"))
+    one.failures.append(
+        FailedAttempt(one.rollout_id, "notes/x", 0, 1, FaultClass.ENGINE_GONE, "gone", False, "2026-01-01")
+    )
     committer = Committer(str(tmp_path), [], shard_rollouts=4, max_age_s=1e9)
     committer.add([one])
     committer.flush()

@@ -23,7 +23,10 @@ def done(name: str, outcome: str = "accepted") -> Finished:
 
 @given(
     st.integers(0, 30),
-    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["lease", "finish", "die", "late"]), st.integers(1, 8)), max_size=60),
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(["lease", "finish", "die", "late"]), st.integers(1, 8)),
+        max_size=60,
+    ),
 )
 def test_nothing_is_lost_or_counted_twice(count: int, steps: list[tuple[str, str, int]]) -> None:
     dispatcher = Dispatcher(make_items(count), 5)

@@ -49,13 +49,21 @@ def test_a_port_in_use(run_job: RunJob, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        words = refused(run_job, "teacher=smollm2", "cluster=in_process", f"teacher.engine.port={port}", f"output={tmp_path / 'o'}")
+        words = refused(
+            run_job, "teacher=smollm2", "cluster=in_process", f"teacher.engine.port={port}", f"output={tmp_path / 'o'}"
+        )
     assert str(port) in words
     assert not (tmp_path / "o").exists()
 
 
 def test_no_memory_for_the_engine(run_job: RunJob, tmp_path: Path) -> None:
-    words = refused(run_job, "teacher=smollm2", "cluster=in_process", "teacher.engine.kv_cache_gib=100000", f"output={tmp_path / 'o'}")
+    words = refused(
+        run_job,
+        "teacher=smollm2",
+        "cluster=in_process",
+        "teacher.engine.kv_cache_gib=100000",
+        f"output={tmp_path / 'o'}",
+    )
     assert "GiB" in words
     assert not (tmp_path / "o").exists()
 
@@ -64,7 +72,9 @@ def test_an_output_of_another_configuration(run_job: RunJob, tmp_path: Path) -> 
     output = tmp_path / "o"
     assert run_job("rollout", *LOCAL, "tasks_sample=2", f"output={output}").returncode == 0
     assert "run_seed" in refused(run_job, *LOCAL, "tasks_sample=2", "run_seed=7", f"output={output}")
-    assert "teacher.kind" in refused(run_job, "cluster=in_process", "teacher=noop", "tasks_sample=2", f"output={output}")
+    assert "teacher.kind" in refused(
+        run_job, "cluster=in_process", "teacher=noop", "tasks_sample=2", f"output={output}"
+    )
 
 
 def test_a_folder_that_is_something_else(run_job: RunJob, tmp_path: Path) -> None:
@@ -101,13 +111,22 @@ def test_broken_tasks(run_job: RunJob, tmp_path: Path, line: str, wrong: str, na
     file = tmp_path / "notes" / "tasks.yaml"
     assert line in file.read_text()
     file.write_text(file.read_text().replace(line, wrong, 1))
-    words = refused(run_job, *LOCAL, "domain=store", f"domain.path={tmp_path}", "domain.name=notes", f"output={tmp_path / 'o'}")
+    words = refused(
+        run_job, *LOCAL, "domain=store", f"domain.path={tmp_path}", "domain.name=notes", f"output={tmp_path / 'o'}"
+    )
     assert names in words
     assert "tasks.yaml" in words
 
 
 def test_an_unreachable_tracker_does_not_stop_the_job(run_job: RunJob, tmp_path: Path) -> None:
-    run = run_job("rollout", *LOCAL, "tasks_sample=2", f"output={tmp_path / 'o'}", "tracking=mlflow", "tracking.uri=http://127.0.0.1:9")
+    run = run_job(
+        "rollout",
+        *LOCAL,
+        "tasks_sample=2",
+        f"output={tmp_path / 'o'}",
+        "tracking=mlflow",
+        "tracking.uri=http://127.0.0.1:9",
+    )
     assert run.returncode == 0, run.stderr
     assert "tracking.uri=http://127.0.0.1:9" in run.stderr
     assert (tmp_path / "o" / "summary.json").is_file()

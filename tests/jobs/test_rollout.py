@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,14 @@ def summary_of(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 @pytest.mark.parametrize(("teacher", "most"), [("reference", None), ("noop", 0), ("random_call", 1)])
 def test_measuring_rods(run_job: RunJob, tmp_path: Path, teacher: str, most: int | None) -> None:
     summary = summary_of(
-        run_job("rollout", "domain=notes", f"teacher={teacher}", "cluster=in_process", "attempts=4", f"output={tmp_path / 'o'}")
+        run_job(
+            "rollout",
+            "domain=notes",
+            f"teacher={teacher}",
+            "cluster=in_process",
+            "attempts=4",
+            f"output={tmp_path / 'o'}",
+        )
     )
     assert (summary["planned"], summary["void"], summary["resumed"]) == (180, 0, 0)
     if most is None:
@@ -78,18 +87,28 @@ def test_reverify_changes_nothing(run_job: RunJob, tmp_path: Path, mode: str) ->
 
 
 def test_show_prints_one_rollout(run_job: RunJob, tmp_path: Path) -> None:
-    summary_of(run_job("rollout", "teacher=reference", "cluster=in_process", "tasks_sample=3", f"output={tmp_path / 'o'}"))
+    summary_of(
+        run_job("rollout", "teacher=reference", "cluster=in_process", "tasks_sample=3", f"output={tmp_path / 'o'}")
+    )
     listed = run_job("show", f"input={tmp_path / 'o'}").stdout.splitlines()
     assert len(listed) == 3
     shown = run_job("show", f"input={tmp_path / 'o'}", f"rollout={listed[0].split()[0]}")
     assert shown.returncode == 0
-    assert "accepted" in shown.stdout
+    assert "ACCEPTED" in shown.stdout
     assert run_job("show", f"input={tmp_path / 'o'}", "rollout=zz").returncode == 2
 
 
 @pytest.mark.slow
 def test_submitted_as_a_ray_job_with_authentication(ray_head: RayHead, tmp_path: Path) -> None:
-    job = [sys.executable, "-m", "jobs.rollout", "domain=notes", "teacher=reference", "cluster.workers=2", "tracking=none"]
+    job = [
+        sys.executable,
+        "-m",
+        "jobs.rollout",
+        "domain=notes",
+        "teacher=reference",
+        "cluster.workers=2",
+        "tracking=none",
+    ]
     submit = [ray_command(), "job", "submit", "--address", ray_head.dashboard, "--working-dir", ".", "--"]
 
     def run(*more: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -103,7 +122,13 @@ def test_submitted_as_a_ray_job_with_authentication(ray_head: RayHead, tmp_path:
             check=False,
         )
 
+    deadline = time.monotonic() + 90
     done = run("output=first", f"output_root={tmp_path}")
+    while (
+        "No available agent" in done.stderr and time.monotonic() < deadline
+    ):  # Ray's job agent starts after its port is open
+        time.sleep(1)
+        done = run("output=first", f"output_root={tmp_path}")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     summary = json.loads((tmp_path / "first" / "summary.json").read_text())
     assert (summary["accepted"], summary["void"]) == (45, 0)

@@ -65,7 +65,10 @@ async def test_a_retryable_fault_is_tried_again_and_recorded() -> None:
     played = await attempt(GONE, GONE)
     assert played.rollout is not None
     assert played.rollout.verdict.outcome is VerdictOutcome.ACCEPTED
-    assert [(f.trial, f.fault, f.retried) for f in played.failures] == [(1, "engine_gone", True), (2, "engine_gone", True)]
+    assert [(f.trial, f.fault, f.retried) for f in played.failures] == [
+        (1, "engine_gone", True),
+        (2, "engine_gone", True),
+    ]
 
 
 @pytest.mark.asyncio

@@ -73,10 +73,16 @@ async def test_asks_acts_and_ends_with_the_user() -> None:
         ([calls(MOVE, MOVE, MOVE)], {"max_calls": 3}, StopReason.MAX_CALLS),
         ([calls(BAD), calls(BAD, BAD)], {"max_invalid_calls": 3}, StopReason.MAX_INVALID_CALLS),
         ([calls(MOVE)], {"max_repeats": 3}, StopReason.REPETITION),
-        ([says("Which note?"), says("Which note now?"), says("Which note again?")], {"max_turns": 3}, StopReason.MAX_TURNS),
+        (
+            [says("Which note?"), says("Which note now?"), says("Which note again?")],
+            {"max_turns": 3},
+            StopReason.MAX_TURNS,
+        ),
     ],
 )
-async def test_each_stop_reason(messages: list[Message | Exception], limits: dict[str, int], reason: StopReason) -> None:
+async def test_each_stop_reason(
+    messages: list[Message | Exception], limits: dict[str, int], reason: StopReason
+) -> None:
     assert (await talk(*messages, **limits)).stop_reason is reason
 
 

@@ -103,7 +103,7 @@ def open_world() -> Environment:
 
 
 def equal_tables(one: Environment, other: Environment) -> bool:
-    """The oracle: whole tables compared, exempt columns aside, under every bijection of surrogate keys. Knows nothing of changesets."""
+    """The oracle: whole tables compared, exempt columns aside, under every bijection of surrogate keys; no changeset is read."""
     tables = World.of(DOMAIN, 1).program.tables
     left, right = (
         {n: rows_of(e.connection, t) for n, t in tables.items() if not t.wholly_exempt} for e in (one, other)

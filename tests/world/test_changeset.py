@@ -16,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentscaler.domain.store import load_domain
 from agentscaler.messages import Outcome
 from agentscaler.world.changeset import Diff
 from agentscaler.world.compare import explain, same
 from agentscaler.world.environment import Environment
+from agentscaler.world.world import World
 from tests.world.graph_domain import equal_tables, open_world
 
 
@@ -167,7 +169,8 @@ def test_surrogate_keys_over_two_foreign_keys() -> None:
 
     assert agree(mark("r", "g"), mark("g", "r"))
     assert not agree(mark("r", "g"), mark("r", "r"))
-    assert "box_" not in str(mark("r", "g").diff())
+    environment = mark("r", "g")
+    assert not any(key in str(environment.diff()) for _, key in environment.issued)
 
 
 @pytest.mark.parametrize(
@@ -187,18 +190,39 @@ def test_cycles_are_no_self_references(first: list[tuple[int, int]], second: lis
     assert not agree(ring(first), ring(second))
 
 
-def test_two_triangles_are_no_hexagon() -> None:
-    def rings(*lengths: int) -> Diff:
-        environment = open_world()
-        for length in lengths:
-            ids = [box(environment) for _ in range(length)]
-            for index, one in enumerate(ids):
-                do(environment, "link", box=one, parent=ids[index - 1])
-        return environment.close()
+def rings(*lengths: int) -> Diff:
+    environment = open_world()
+    for length in lengths:
+        ids = [box(environment) for _ in range(length)]
+        for index, one in enumerate(ids):
+            do(environment, "link", box=one, parent=ids[index - 1])
+    return environment.close()
 
+
+def test_two_triangles_are_no_hexagon() -> None:
     assert same(rings(3, 3), rings(3, 3)) and same(rings(6), rings(6))
     assert not same(rings(3, 3), rings(6))
     assert not same(rings(4, 2), rings(6))
+    assert same(rings(3, 6, 3), rings(6, 3, 3)) and same(rings(3, 3, 6), rings(6, 3, 3))
+
+
+def test_rows_that_only_their_distance_tells_apart() -> None:
+    """Two hubs that name each other, one amid two triangles, one amid a hexagon: refinement gives both the same colour."""
+
+    def hubs(*around: tuple[int, ...]) -> Diff:
+        environment = open_world()
+        middle = [box(environment) for _ in around]
+        do(environment, "link", box=middle[0], parent=middle[1])
+        do(environment, "link", box=middle[1], parent=middle[0])
+        for hub, lengths in zip(middle, around, strict=True):
+            for length in lengths:
+                ids = [box(environment) for _ in range(length)]
+                for index, one in enumerate(ids):
+                    do(environment, "link", box=one, parent=ids[index - 1], friend=hub)
+        return environment.close()
+
+    assert same(hubs((3, 3), (6,)), hubs((6,), (3, 3)))
+    assert not same(hubs((3, 3), (6,)), hubs((3, 3), (3, 3)))
 
 
 @pytest.mark.parametrize("shape", ["alone", "children", "entangled", "ladder"])
@@ -246,11 +270,7 @@ def test_floats_and_json_and_semantic_columns() -> None:
             do(environment, tool, **arguments)
         return environment.close()
 
-    assert (
-        after(("set_fixed", {"code": "f2", "value": -0.0})) == {}
-        if not _refused("set_fixed", code="f2", value=-0.0)
-        else True
-    )
+    assert after(("set_fixed", {"code": "f2", "value": -0.0})) == {}  # 0.0 already; its trigger's history is exempt
     assert same(after(("set_size", {"box": "b1", "size": 2})), after(("set_size", {"box": "b1", "size": 2.0})))
     assert not same(after(("set_size", {"box": "b1", "size": 2})), after(("set_size", {"box": "b1", "size": 2.5})))
     assert after(("set_data", {"box": "b1", "data": '{ "b": 2, "a": 1 }'})) == {}
@@ -267,11 +287,6 @@ def test_floats_and_json_and_semantic_columns() -> None:
     assert same(after(("set_data", {"box": "b1", "data": deep})), after(("set_data", {"box": "b1", "data": deep})))
 
 
-def _refused(tool: str, **arguments: Any) -> bool:
-    environment = open_world()
-    return environment.call("agent", tool, arguments).outcome is Outcome.REFUSED
-
-
 def test_undone_changes_leave_nothing_but_their_keys() -> None:
     environment = open_world()
     do(environment, "set_size", box="b1", size=7)
@@ -283,7 +298,6 @@ def test_undone_changes_leave_nothing_but_their_keys() -> None:
 
 def test_delete_and_reinsert() -> None:
     environment = open_world()
-    do(environment, "set_fixed", code="f2", value=0, box="b1") if False else None
     do(environment, "add_box", name="keeper")
     do(environment, "set_fixed", code="f2", value=3, box=next(i for _, i in environment.issued))
     do(environment, "drop_box", box="b1")
@@ -296,9 +310,6 @@ def test_delete_and_reinsert() -> None:
 
 def test_an_update_of_exempt_columns_alone_changes_no_key() -> None:
     """Else a detour would hide behind a timestamp: a row written and written back differs in its timestamp for ever."""
-    from agentscaler.domain.store import load_domain
-    from agentscaler.world.world import World
-
     environment = World.of(load_domain("notes"), 1).open()
     there = environment.call("agent", "move_note", {"title": "Garden plan", "folder": "Work"})
     back = environment.call("agent", "move_note", {"title": "Garden plan", "folder": "Home"})
