@@ -36,7 +36,7 @@ lint: setup
 	$(BIN)/pyright
 
 dashboard: setup
-	$(BIN)/python -m mlflow server --backend-store-uri sqlite:///runs/mlflow.db --host 127.0.0.1 --port 5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/python -m mlflow server --backend-store-uri sqlite:///runs/mlflow.db --host 127.0.0.1 --port 5000
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

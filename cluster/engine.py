@@ -10,6 +10,7 @@ It sends no chat requests (`agentscaler/teachers/endpoint.py` does) and restarts
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -155,10 +156,8 @@ class EngineProcess:
         if process is None:
             return
         _signal_group(process.pid, signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            pass
         _signal_group(process.pid, signal.SIGKILL)  # children may outlive the server: the group is theirs too
         process.wait()
 
@@ -291,7 +290,5 @@ def _free_port(host: str) -> int:
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
-    except ProcessLookupError:
-        pass

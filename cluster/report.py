@@ -21,7 +21,7 @@ from agentscaler.shards import schema
 from agentscaler.shards.files import read_rollouts, shard_paths, write_text
 from cluster.config import RolloutConfig
 from cluster.dispatcher import Progress
-from cluster.handles import Crew, Handle
+from cluster.handles import Crew, Handle, InProcess
 from cluster.plan import TASKS_FILE, Plan, describe
 from cluster.rollouts import Ran
 from cluster.tracker import Tracker
@@ -50,9 +50,8 @@ class Report:
         tags = {"output": str(self._plan.output), "shape": self._config.shape_digest()}
         self.run_id = self._tracker.ask("start", "rollout", describe(self._config), tags)
         if self.run_id is None:
-            log.warning(
-                "tracking.uri=%s cannot be reached: the job goes on and writes its shards without tracking", self._uri
-            )
+            if not isinstance(self._crew, InProcess):  # an actor's own warning stays in Ray's logs
+                log.warning("tracking.uri=%s cannot be reached, so this job is not tracked in MLflow", self._uri)
             self._tracker = None
             return self
         self._tracker.send("config", self._plan.config_text)

@@ -65,7 +65,9 @@ def materialize() -> Path:
 def _convert(weights: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     source, name = str(weights.parent), weights.name
     model = AutoModelForCausalLM.from_pretrained(
         source, gguf_file=name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
@@ -82,6 +84,3 @@ def _convert(weights: Path, folder: Path) -> None:
     config.pop("quantization_config", None)  # dequantized: an engine must not look for GGUF kernels
     (folder / "config.json").write_text(json.dumps(config, indent=2))
 
-
-if __name__ == "__main__":
-    print(materialize())

@@ -218,7 +218,7 @@ def _error_event(piece: Piece, at_ns: int) -> list[dict[str, Any]]:
     if piece.error is None:
         return []
     kind, _, words = piece.error.partition(": ")
-    attributes = {"exception.type": kind, "exception.message": words, "exception.stacktrace": ""}
+    attributes = {"exception.type": kind, "exception.message": words}
     return [{"name": "exception", "time_unix_nano": at_ns, "attributes": attributes}]
 
 

@@ -74,9 +74,10 @@ def ray_head() -> Iterator[RayHead]:
     finally:
         os.killpg(head.pid, signal.SIGTERM)
         try:
-            head.wait(15)
+            head.wait(5)
         except subprocess.TimeoutExpired:
             os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def write_parquet(path: Path, rows: Sequence[dict[str, Any]], arrow_schema: pa.S
     table = pa.Table.from_pylist(list(rows), arrow_schema)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as sink:
-        pq.write_table(table, sink, compression="zstd", compression_level=1)
+        pq.write_table(table, sink, compression="zstd", compression_level=1, write_page_checksum=True)
         sink.flush()
         os.fsync(sink.fileno())
     os.rename(temporary, path)
@@ -61,11 +62,25 @@ def sweep(folder: Path) -> None:
 
 def open_parquet(path: Path, wanted: pa.Schema) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
     schema.check_schema(file.schema_arrow, wanted, str(path))
     return file
+
+
+def read_table(path: Path, wanted: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    with readable(path):
+        return open_parquet(path, wanted).read(columns=columns)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Damage that shows only while pages are read is a ShardError too."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise ShardError(f"{path}: cannot be read to its end: {str(error).splitlines()[0]}") from None
 
 
 def shard_paths(output: Path) -> list[Path]:
@@ -80,7 +95,7 @@ def committed(output: Path) -> dict[str, str]:
     """rollout id -> verdict outcome of everything committed; reads two columns. A rollout in two shards is an error."""
     found: dict[str, str] = {}
     for path in shard_paths(output):
-        table = open_parquet(path, schema.ROLLOUTS).read(columns=["rollout_id", "verdict"])
+        table = read_table(path, schema.ROLLOUTS, ["rollout_id", "verdict"])
         for name, verdict in zip(table["rollout_id"].to_pylist(), table["verdict"].to_pylist(), strict=True):
             if name in found:
                 raise ShardError(f"{path}: rollout {name} is in another shard too")
@@ -91,12 +106,10 @@ def committed(output: Path) -> dict[str, str]:
 def read_rollouts(output: Path, batch_rows: int = 256) -> Iterator[Rollout]:
     for path in shard_paths(output):
         file = open_parquet(path, schema.ROLLOUTS)
-        try:
+        with readable(path):
             for batch in file.iter_batches(batch_size=batch_rows):
                 for row in batch.to_pylist():
                     yield schema.from_row(row)
-        except (OSError, pa.ArrowException) as error:
-            raise ShardError(f"{path}: cannot be read to its end: {str(error).splitlines()[0]}") from None
 
 
 def write_tasks(path: Path, tasks: Sequence[Task]) -> None:
@@ -106,5 +119,5 @@ def write_tasks(path: Path, tasks: Sequence[Task]) -> None:
 def read_tasks(path: Path) -> list[Task]:
     if not path.is_file():
         raise ShardError(f"{path}: no such tasks file")
-    rows = open_parquet(path, schema.TASKS).read().to_pylist()
+    rows = read_table(path, schema.TASKS).to_pylist()
     return [schema.task_from_row(row, str(path)) for row in rows]

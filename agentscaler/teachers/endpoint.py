@@ -27,7 +27,7 @@ from agentscaler.canonical import canonical_json
 from agentscaler.errors import ConfigError, ContextOverflow, FaultClass, RolloutFault
 from agentscaler.messages import Message, Outcome, ToolCall, Usage, to_chat
 from agentscaler.teachers.chat import TeacherIdentity, ToolSchema
-from agentscaler.teachers.few_shot import ToolExample, build_shots
+from agentscaler.teachers.few_shot import FOREIGN_EXAMPLES, ToolExample, build_shots
 
 if TYPE_CHECKING:
     from agentscaler.domain.domain import Domain
@@ -61,15 +61,15 @@ class EndpointTeacherConfig(BaseModel):
     sampling: dict[str, Any] = Field(default_factory=dict)  # temperature, top_p, max_tokens, …: passed on as they are
     tool_choice: Literal["auto", "required"] = "auto"
     strict: bool = False  # vLLM constrains arguments to their schema only where a function says strict
-    max_string_length: int | None = Field(
-        default=None, ge=1
-    )  # bounds strings that have no bound: one could run to max_tokens
+    # Bounds strings that have no bound: one could run to max_tokens.
+    max_string_length: int | None = Field(default=None, ge=1)
     max_items: int | None = Field(default=None, ge=1)  # the same for lists
     reply_tool: bool = False  # speak through a tool: `required` could never end a conversation otherwise
-    speak: Literal["free", "after_call"] = (
-        "free"  # after_call: a user's turn is answered by a call, a call that went well by words
-    )
+    # after_call: the user is answered by a call, a call that went well by words. The smallest models cannot tell when to speak; the
+    # price is that they never ask and never refuse.
+    speak: Literal["free", "after_call"] = "free"
     shots: int = Field(default=0, ge=0)
+    shot_tools: Literal["domain", "foreign"] = "domain"  # whose tools the shots show; see few_shot.FOREIGN_EXAMPLES
     keep_reasoning: bool = False
     parallel_tool_calls: bool = True
     system_suffix: str = ""
@@ -127,9 +127,7 @@ class ChatEndpoint:
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=self.config.timeout_s),
-                connector=aiohttp.TCPConnector(
-                    limit=0, keepalive_timeout=4
-                ),  # uvicorn closes idle connections after 5 s
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),  # uvicorn closes idle ones after 5 s
             )
         self._in_flight[url] += 1
         try:
@@ -163,7 +161,8 @@ class EndpointTeacher:
 
     def start(self, task: Task, domain: Domain, seed: int, session: str) -> EndpointAgent:
         tools = domain.tools_for("agent")
-        examples = [ToolExample(t.name, **dict(t.example)) for t in tools if t.example]
+        own = [ToolExample(tool.name, **dict(tool.example)) for tool in tools if tool.example]
+        examples = own if self.config.shot_tools == "domain" else FOREIGN_EXAMPLES
         shots = build_shots(examples, task.reference_tools, self.config.shots)
         offered = engine_tools([tool.schema_for_model() for tool in tools], self.config)
         return EndpointAgent(self.config, self._endpoint, offered, shots, seed, session)

@@ -1,7 +1,8 @@
 """Worked examples put before a conversation, for models too small to call tools from a description alone.
 
-Owns the choice and the form of shots. Invariants: a tool that the task's reference solution uses is never shown (that would hand over
-the answer); the order is that of the examples, whatever the task, so that prompts share their prefix and an engine's cache holds it.
+Owns the examples of foreign tools, the choice and the form of shots. Invariants: a tool that the task's reference solution uses is never
+shown (that would hand over the answer); the order is that of the examples, whatever the task, so that prompts share their prefix and an
+engine's cache holds it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from agentscaler.messages import Message, Outcome, ToolCall
 
 @dataclass(frozen=True, slots=True)
 class ToolExample:
-    """How one tool is used: the user says `say`, the agent calls `tool` with `arguments`, gets `result` and answers `reply`."""
+    """How one tool is used: the user says `say`, the agent calls `tool` with `arguments`, gets `result` and answers `reply`.
+    Without a `reply` it ends with the call."""
 
     tool: str
     say: str
     arguments: dict[str, Any]
-    result: dict[str, Any] | list[Any]
-    reply: str
+    result: dict[str, Any] | list[Any] | None = None
+    reply: str = ""
 
 
 def build_shots(examples: Iterable[ToolExample], hidden: frozenset[str], num_shots: int) -> tuple[Message, ...]:
@@ -38,5 +40,36 @@ def _turns(example: ToolExample, call_id: str) -> Iterator[Message]:
     call = ToolCall(id=call_id, name=example.tool, arguments=orjson.dumps(example.arguments).decode())
     yield Message(role="user", content=example.say)
     yield Message(role="assistant", tool_calls=(call,))
-    yield Message(role="tool", content=orjson.dumps(example.result).decode(), tool_call_id=call_id, outcome=Outcome.OK)
-    yield Message(role="assistant", content=example.reply)
+    if example.reply:
+        result = orjson.dumps(example.result).decode()
+        yield Message(role="tool", content=result, tool_call_id=call_id, outcome=Outcome.OK)
+        yield Message(role="assistant", content=example.reply)
+
+
+# Tools of no domain here. A small model imitates the names it has seen called: with shots of a domain's *other* tools it calls those
+# instead of the wanted one. SmolLM2 on 80 one-call requests, exact calls: none 6, four domain shots 14, these 37. Only two have a
+# reply, to show the form: with replies to all of them exact calls fall to 29.
+FOREIGN_EXAMPLES = (
+    ToolExample(
+        tool="play_song",
+        say='Play the song "Blue Train".',
+        arguments={"song": "Blue Train"},
+        result={"song": "Blue Train", "playing": True},
+        reply="I played the song Blue Train.",
+    ),
+    ToolExample(tool="get_time", say="What time is it in Tokyo?", arguments={"city": "Tokyo"}),
+    ToolExample(
+        tool="send_message",
+        say="Please send Carla this message: See you at eight.",
+        arguments={"person": "Carla", "text": "See you at eight."},
+    ),
+    ToolExample(
+        tool="rename_photo",
+        say='Rename the photo "IMG 12" to "Sunset".',
+        arguments={"photo": "IMG 12", "name": "Sunset"},
+        result={"photo": "Sunset"},
+        reply="I renamed the photo to Sunset.",
+    ),
+    ToolExample(tool="cancel_alarm", say="Cancel my alarm at 7:30, I no longer need it.", arguments={"time": "7:30"}),
+    ToolExample(tool="search_photos", say="Could you search for photos from Rome?", arguments={"place": "Rome"}),
+)

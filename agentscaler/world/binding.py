@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jsonschema_rs
@@ -55,6 +56,8 @@ def _storable(compiled: CompiledTool, key: str, value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, float):
+        if not math.isfinite(value):
+            raise _invalid(compiled, key, "not a finite number")  # SQLite would take NaN as NULL
         if key not in compiled.integers:
             return value + 0.0  # -0.0 is 0.0
         value = int(value)  # 3.0 is an integer in JSON Schema, and 2^70 in JSON text comes as a float

@@ -127,7 +127,7 @@ def _vet(
         info = apsw.ext.query_info(db, sql, actions=True)
     except (apsw.Error, ValueError, TypeError) as error:
         raise DomainError(f"{where}: {error}") from None
-    if info.is_explain or not info.has_vdbe:
+    if info.is_explain or not info.has_vdbe or (info.is_readonly and not info.description):
         raise DomainError(f"{where}: not a query or a write")
     names = {name for name in info.bindings_names if name}
     if len(names) != info.bindings_count:

@@ -111,11 +111,11 @@ def test_submitted_as_a_ray_job_with_authentication(ray_head: RayHead, tmp_path:
     ]
     submit = [ray_command(), "job", "submit", "--address", ray_head.dashboard, "--working-dir", ".", "--"]
 
-    def run(*more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*submit, *job, *more],
             cwd=ROOT,
-            env={**ray_head.environment, **environment},
+            env=ray_head.environment,
             capture_output=True,
             text=True,
             timeout=200,
@@ -133,11 +133,25 @@ def test_submitted_as_a_ray_job_with_authentication(ray_head: RayHead, tmp_path:
     summary = json.loads((tmp_path / "first" / "summary.json").read_text())
     assert (summary["accepted"], summary["void"]) == (45, 0)
     assert str(tmp_path / "first" / "summary.json") in done.stdout
-    relative = run("output=second")
-    assert relative.returncode != 0
-    assert "output_root" in relative.stdout + relative.stderr
-    no_token = run("output=third", RAY_AUTH_TOKEN_PATH="/nonexistent", RAY_AUTH_TOKEN="0" * 64)
+    no_token = subprocess.run(
+        [ray_command(), "job", "list", "--address", ray_head.dashboard],
+        env={**ray_head.environment, "RAY_AUTH_TOKEN_PATH": "/nonexistent", "RAY_AUTH_TOKEN": "0" * 64},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert no_token.returncode != 0
+    assert "uthentication" in no_token.stdout + no_token.stderr
+
+
+def test_a_relative_output_inside_a_ray_job_needs_a_root(run_job: RunJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    line = ["teacher=reference", "cluster=in_process", "tasks_sample=2", "output=here"]
+    refused = run_job("rollout", *line)
+    assert (refused.returncode, "output_root" in refused.stderr) == (2, True)
+    assert run_job("rollout", *line, f"output_root={tmp_path}").returncode == 0
+    assert (tmp_path / "here" / "summary.json").is_file()
 
 
 @pytest.mark.slow

@@ -161,7 +161,6 @@ def test_a_page_spoiled_inside_is_said_too(spoiled: Path) -> None:
         list(read_rollouts(spoiled))
 
 
-@pytest.mark.xfail(raises=OSError, reason="`committed` lets pyarrow's error of a damaged page through", strict=False)
 def test_a_page_spoiled_inside_is_said_by_committed_too(spoiled: Path) -> None:
     with pytest.raises(ShardError, match=r"spoiled\.parquet"):
         committed(spoiled)
