@@ -118,7 +118,7 @@ def read_domains(path: Path) -> dict[str, Domain]:
     """Domains by fingerprint. A row whose fingerprint no longer comes out the same (another SQLite, an edited row) is an error."""
     try:
         rows = pq.read_table(path, columns=DOMAINS_SCHEMA.names).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ShardError(f"{path}: not a readable domains file: {_one_line(error)[:200]}") from None
     found: dict[str, Domain] = {}
     for row in rows:

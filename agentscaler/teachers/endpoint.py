@@ -68,6 +68,7 @@ class EndpointTeacherConfig(BaseModel):
     # after_call: the user is answered by a call, a call that went well by words. The smallest models cannot tell when to speak; the
     # price is that they never ask and never refuse.
     speak: Literal["free", "after_call"] = "free"
+    speaking: dict[str, Any] = Field(default_factory=dict)  # after_call: added to the request when the model is to speak
     shots: int = Field(default=0, ge=0)
     shot_tools: Literal["domain", "foreign"] = "domain"  # whose tools the shots show; see few_shot.FOREIGN_EXAMPLES
     keep_reasoning: bool = False
@@ -217,7 +218,8 @@ class EndpointAgent:
             payload["logprobs"] = True
         if config.return_token_ids:
             payload["return_token_ids"] = True
-        return payload | config.sampling | config.extra_body
+        speaking = config.speaking if payload.get("tool_choice") == "none" else {}
+        return payload | config.sampling | config.extra_body | speaking
 
     def _choice(self, messages: Sequence[Message]) -> str:
         """Whether the model is to call or to speak now. Words follow a call that went well, and the second failure in a row."""

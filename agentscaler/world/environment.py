@@ -175,29 +175,35 @@ class Environment:
             return '{"done":true}'
         cursor = self._db.execute(tool.returns, bindings)
         rows: list[dict[str, Any]] = []
-        names: list[str] = []
+        names: tuple[str, ...] = ()
         num_chars = 0
         for row in cursor:
             if len(rows) == MAX_ROWS:
                 raise _Refused(f"More than {MAX_ROWS} results; narrow the request.")
-            names = names or [column[0] for column in cursor.description]
-            num_chars += sum(len(value) for value in row if isinstance(value, str | bytes))
+            names = names or tuple(column[0] for column in cursor.description)
+            shown = dict(zip(names, row, strict=True))
+            for name, value in shown.items():
+                if isinstance(value, str):
+                    num_chars += len(value)
+                    if name in tool.nested:
+                        shown[name] = _parsed(value)
+                elif isinstance(value, bytes):
+                    num_chars += len(value)
+                    shown[name] = value.hex()
             if num_chars > MAX_RESULT_CHARS:
                 raise _Refused("The result is too long; narrow the request.")
-            rows.append({n: _readable(value, n in tool.nested) for n, value in zip(names, row, strict=True)})
+            rows.append(shown)
         try:
             return orjson.dumps((rows[0] if rows else None) if tool.one else rows).decode()
         except TypeError:  # JSON nested deeper than can be written
             raise _Refused("The result is nested too deeply to be shown.") from None
 
 
-def _readable(value: Any, nested: bool) -> Any:
-    if nested and isinstance(value, str):
-        try:
-            return orjson.loads(value)
-        except orjson.JSONDecodeError:
-            raise _Refused("The result holds a text that is not valid JSON.") from None
-    return value.hex() if isinstance(value, bytes) else value
+def _parsed(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise _Refused("The result holds a text that is not valid JSON.") from None
 
 
 def _error(outcome: Outcome, words: str) -> CallResult:
