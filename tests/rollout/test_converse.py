@@ -24,7 +24,7 @@ TASK = WrittenTask.model_validate(
         "reference": [],
     }
 )
-MOVE = ToolCall("c1", "move_note", '{"title": "Garden plan", "folder": "Archive"}')
+MOVE = ToolCall("c1", "move_note", '{"note": "Garden plan", "folder": "Archive"}')
 BAD = ToolCall("c1", "no_such_tool", "{}")
 
 

@@ -15,7 +15,7 @@ from agentscaler.tasks.compile import compile_shipped, compile_task, load_writte
 from agentscaler.tasks.task import Kind, Say, Task
 from agentscaler.users.scripted import asked_facts
 
-MOVE = "{call: move_note, arguments: {title: Garden plan, folder: Archive}}"
+MOVE = "{call: move_note, arguments: {note: Garden plan, folder: Archive}}"
 MISSING = "kind: missing_parameter, intent: Move my garden plan"
 FOLDER = 'folder: {asked: ["which folder"], question: "Which folder?", says: Archive}'
 COLOUR = 'colour: {asked: ["which"], question: "Which colour?", says: Red}'
@@ -45,21 +45,21 @@ BROKEN = {
     # what becomes of its reference
     "tool": ("kind: write, intent: x, reference: [{call: burn_note}]", "is invalid_call, not ok"),
     "argument": (
-        "kind: write, intent: x, reference: [{call: move_note, arguments: {title: Garden plan}}]",
+        "kind: write, intent: x, reference: [{call: move_note, arguments: {note: Garden plan}}]",
         "call 1 (move_note) is invalid_call",
     ),
     "refusal": (
-        "kind: write, intent: x, reference: [{call: delete_note, arguments: {title: Wifi codes}}]",
+        "kind: write, intent: x, reference: [{call: delete_note, arguments: {note: Wifi codes}}]",
         "call 1 (delete_note) is refused, not ok",
     ),
     "no refusal": (f"kind: recovery, intent: x, expected_refused: [1], reference: [{MOVE}]", "is ok, not refused"),
     "later result": (
-        "kind: write, intent: x, reference: [{call: move_note, arguments: {title: {$result: [2, title]}, folder: Home}}]",
+        "kind: write, intent: x, reference: [{call: move_note, arguments: {note: {$result: [2, title]}, folder: Home}}]",
         "$result names call 2, which has not run",
     ),
     "result's field": (
         "kind: write, intent: x, reference: [{call: list_folders},"
-        " {call: delete_note, arguments: {title: {$result: [1, 0, name]}}}]",
+        " {call: delete_note, arguments: {note: {$result: [1, 0, name]}}}]",
         "call 1 returned no name",
     ),
     "nothing": ("kind: write, intent: x, reference: [{call: list_folders}]", "the reference changes nothing"),
@@ -169,8 +169,8 @@ def test_every_tool_that_writes_is_asked_for_in_a_single_call(shipped: list[Task
         task.written.calls[0].call for task in shipped if task.kind is Kind.WRITE and len(task.written.calls) == 1
     }
     assert single == {
-        *("create_folder", "create_note", "edit_note", "move_note", "tag_note"),
-        *("untag_note", "share_note", "unshare_note", "delete_note"),
+        *("create_folder", "create_note", "change_text", "move_note", "add_tag"),
+        *("remove_tag", "share_note", "stop_sharing", "delete_note"),
     }
 
 
@@ -194,7 +194,7 @@ def test_no_opening_or_further_wish_gives_a_withheld_fact_away(shipped: list[Tas
 
 def test_results_are_put_into_arguments(shipped: list[Task]) -> None:
     task = next(task for task in shipped if task.written.id == "copy_gifts_and_share")
-    assert task.expected_calls[1].arguments["body"] == "Three options so far; compare prices next week."
+    assert task.expected_calls[1].arguments["text"] == "Three options so far; compare prices next week."
 
 
 def test_compiling_again_gives_the_same_tasks(shipped: list[Task]) -> None:

@@ -21,7 +21,7 @@ def call(name: str, **arguments: Any) -> dict[str, Any]:
 
 
 def move(title: str, folder: str) -> dict[str, Any]:
-    return call("move_note", title=title, folder=folder)
+    return call("move_note", note=title, folder=folder)
 
 
 def unsound(*reference: dict[str, Any], kind: str = "write", domain: Domain = NOTES, **more: Any) -> str:
@@ -48,29 +48,29 @@ def test_a_call_without_which_the_end_is_the_same() -> None:
 def test_a_write_of_exempt_columns_alone() -> None:
     """What an edit changes is exempt here: with it or without it, the end is the same."""
     exempt = edited(columns={"exempt": ["note_history.*", "notes.updated_at", "notes.body"]})
-    edit = call("edit_note", title="Repair log", body="Boiler fixed")
+    edit = call("change_text", note="Repair log", text="Boiler fixed")
     assert "the reference changes nothing" in unsound(edit, domain=exempt)
-    assert "leaving out call 2 (edit_note) is accepted" in unsound(move("Train times", "Home"), edit, domain=exempt)
+    assert "leaving out call 2 (change_text) is accepted" in unsound(move("Train times", "Home"), edit, domain=exempt)
 
 
 def test_an_argument_that_only_exempt_columns_hold_is_no_fault() -> None:
     exempt = edited(columns={"exempt": ["note_history.*", "notes.updated_at", "notes.body"]})
-    note = call("create_note", title="Dentist", body="Call on Monday", folder="Home")
+    note = call("create_note", title="Dentist", text="Call on Monday", folder="Home")
     written = WrittenTask.model_validate({"id": "fine", "kind": "write", "intent": "x", "reference": [note]})
     assert check_soundness(exempt, compile_task(exempt, written)) == []
 
 
 def test_writes_that_cancel_out() -> None:
     words = unsound(
-        call("tag_note", title="Garden plan", tag="new"), call("untag_note", title="Garden plan", tag="new")
+        call("add_tag", note="Garden plan", tag="new"), call("remove_tag", note="Garden plan", tag="new")
     )
     assert "the reference changes nothing" in words
 
 
 def test_a_detour_beside_a_real_write() -> None:
     words = unsound(
-        call("tag_note", title="Garden plan", tag="new"),
-        call("untag_note", title="Garden plan", tag="new"),
+        call("add_tag", note="Garden plan", tag="new"),
+        call("remove_tag", note="Garden plan", tag="new"),
         move("Train times", "Archive"),
     )
     assert "the reference takes a detour" in words
@@ -104,9 +104,9 @@ REFUSE: dict[str, Any] = {"kind": "refusal"}
 @pytest.mark.parametrize(
     "forbidden",
     [
-        call("delete_note", title="Wifi codes"),  # locked
-        call("delete_note", title="Meeting minutes"),  # shared
-        call("delete_note", title="No such note"),
+        call("delete_note", note="Wifi codes"),  # locked
+        call("delete_note", note="Meeting minutes"),  # shared
+        call("delete_note", note="No such note"),
         call("delete_note"),
         call("burn_note"),
     ],

@@ -311,7 +311,7 @@ def test_delete_and_reinsert() -> None:
 def test_an_update_of_exempt_columns_alone_changes_no_key() -> None:
     """Else a detour would hide behind a timestamp: a row written and written back differs in its timestamp for ever."""
     environment = World.of(load_domain("notes"), 1).open()
-    there = environment.call("agent", "move_note", {"title": "Garden plan", "folder": "Work"})
-    back = environment.call("agent", "move_note", {"title": "Garden plan", "folder": "Home"})
+    there = environment.call("agent", "move_note", {"note": "Garden plan", "folder": "Work"})
+    back = environment.call("agent", "move_note", {"note": "Garden plan", "folder": "Home"})
     assert there.changed_keys == back.changed_keys != ()
     assert environment.net_keys() == () and environment.close() == {}

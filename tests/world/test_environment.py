@@ -85,23 +85,23 @@ def test_a_failed_call_changes_nothing_and_calls_repeat(seed: int, num_calls: in
 def test_outcomes_and_words() -> None:
     environment = open_notes()
     for arguments, words in [
-        ('{"title": "Nowhere"}', 'There is no note with the title "Nowhere".'),
-        ('{"title": "Wifi codes"}', "This note is locked. It cannot be deleted."),
-        ('{"title": "Meeting minutes"}', "This note is shared. Stop sharing it with everyone before deleting it."),
+        ('{"note": "Nowhere"}', 'There is no note with the title "Nowhere".'),
+        ('{"note": "Wifi codes"}', "This note is locked. It cannot be deleted."),
+        ('{"note": "Meeting minutes"}', "This note is shared. Stop sharing it with everyone before deleting it."),
     ]:
         result = environment.call("agent", "delete_note", arguments)
         assert (result.outcome, error(result)) == (Outcome.REFUSED, words)
     for tool_name, arguments, words in [
         ("delete_note", "{", "not valid JSON"),
         ("delete_note", "[1]", "must be a JSON object"),
-        ("delete_note", "{}", '"title" is a required property'),
-        ("delete_note", '{"title": 5}', "at title"),
-        ("delete_note", '{"title": "x", "force": true}', "force"),
+        ("delete_note", "{}", '"note" is a required property'),
+        ("delete_note", '{"note": 5}', "at note"),
+        ("delete_note", '{"note": "x", "force": true}', "force"),
         ("remove_note", "{}", "There is no tool 'remove_note'. Tools: list_folders, "),
     ]:
         result = environment.call("agent", tool_name, arguments)
         assert result.outcome is Outcome.INVALID_CALL and words in error(result)
-    assert environment.call("agent", "delete_note", '{"title": "Garden plan"}') == CallResult(
+    assert environment.call("agent", "delete_note", '{"note": "Garden plan"}') == CallResult(
         Outcome.OK, '{"done":true}', ("note_tags/note_002,outdoor", "notes/note_002")
     )
     assert environment.net_keys() == ("note_tags/note_002,outdoor", "notes/note_002")
@@ -314,8 +314,8 @@ world = World.of(load_domain("notes"), 7)
 environment = world.open()
 print(world.digest)
 for tool, arguments in [
-    ("create_note", {"title": "A", "body": "b", "folder": "Work"}), ("create_folder", {"name": "F"}),
-    ("find_notes", {"text": "plan"}), ("edit_note", {"title": "A", "body": "c"}), ("delete_note", {"title": "?"}),
+    ("create_note", {"title": "A", "text": "b", "folder": "Work"}), ("create_folder", {"name": "F"}),
+    ("find_notes", {"text": "plan"}), ("change_text", {"note": "A", "text": "c"}), ("delete_note", {"note": "?"}),
 ]:
     print(environment.call("agent", tool, arguments))
 print(sorted(environment.issued), digest_of(environment.connection, world.program.tables))
