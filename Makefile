@@ -25,7 +25,7 @@ setup: .venv/.ready-$(ENGINE)
 	touch $@
 
 rollout: setup
-	$(BIN)/python -m jobs.rollout domain=notes teacher=smollm2 attempts=2 $(ARGS)
+	$(BIN)/python -m jobs.rollout domain=notes teacher=smollm2 attempts=4 $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)

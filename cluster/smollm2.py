@@ -83,4 +83,3 @@ def _convert(weights: Path, folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config.pop("quantization_config", None)  # dequantized: an engine must not look for GGUF kernels
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-

@@ -87,7 +87,8 @@ def shard_paths(output: Path) -> list[Path]:
     """The shards of a rollout output (a folder with `shards/`), of a folder of shards, or one shard."""
     if output.is_file():
         return [output]
-    folder = output / "shards" if (output / "shards").is_dir() else output
+    is_output = (output / "config.yaml").exists() or (output / "shards").is_dir()
+    folder = output / "shards" if is_output else output
     return sorted(folder.glob("*.parquet"))
 
 

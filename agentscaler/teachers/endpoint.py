@@ -68,7 +68,9 @@ class EndpointTeacherConfig(BaseModel):
     # after_call: the user is answered by a call, a call that went well by words. The smallest models cannot tell when to speak; the
     # price is that they never ask and never refuse.
     speak: Literal["free", "after_call"] = "free"
-    speaking: dict[str, Any] = Field(default_factory=dict)  # after_call: added to the request when the model is to speak
+    speaking: dict[str, Any] = Field(
+        default_factory=dict
+    )  # after_call: added to the request when the model is to speak
     shots: int = Field(default=0, ge=0)
     shot_tools: Literal["domain", "foreign"] = "domain"  # whose tools the shots show; see few_shot.FOREIGN_EXAMPLES
     keep_reasoning: bool = False
