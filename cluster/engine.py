@@ -105,6 +105,16 @@ def preflight(config: EngineConfig) -> None:
             )
 
 
+def check_answers(url: str, timeout_s: float = 10.0) -> None:
+    """Raise ConfigError unless a server listens at this /v1 URL; whatever it says, its own key may be needed to say more."""
+    try:
+        urllib.request.urlopen(url.rstrip("/") + "/models", timeout=timeout_s).close()
+    except urllib.error.HTTPError:
+        return
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        raise ConfigError(f"teacher.base_urls: {url} does not answer: {getattr(error, 'reason', error)}") from None
+
+
 class EngineProcess:
     """A running server. Use it as a context manager, or call `start` and `stop`; `stop` may be called twice."""
 

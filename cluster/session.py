@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from cluster.engine import preflight
+from cluster.engine import check_answers, preflight
 from cluster.handles import Crew, InProcess, OnRay
 from cluster.parts import TeacherSpec
 
@@ -49,6 +49,9 @@ def preflight_here(teacher: TeacherSpec) -> None:
     if teacher.kind == "vllm" and num_nodes() == 1:
         assert teacher.engine is not None
         preflight(teacher.engine)
+    if teacher.kind == "endpoint":
+        for url in teacher.base_urls:
+            check_answers(url)
 
 
 def num_nodes() -> int:

@@ -36,6 +36,7 @@ def refused(run_job: RunJob, *arguments: str) -> str:
         (["domain=store", "domain.path=/no/such", "domain.name=mine"], "domain=mine"),
         (["tasks_sample=10000"], "tasks_sample=10000"),
         (["teacher=vllm", "teacher.engine.model=/no/such/model"], "/no/such/model"),
+        (["teacher=endpoint", "teacher.base_urls=[http://127.0.0.1:9/v1]", "teacher.chat.model=m"], "127.0.0.1:9"),
     ],
 )
 def test_one_line_that_names_the_key(run_job: RunJob, tmp_path: Path, arguments: list[str], names: str) -> None:
