@@ -234,15 +234,18 @@ def _environment(config: EngineConfig) -> dict[str, str]:
     environment = os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if config.model == "smollm2" or Path(config.model).exists():
         environment["HF_HUB_OFFLINE"] = "1"
-    num_cores = len(os.sched_getaffinity(0))
-    if _runs_on_cpu() and num_cores <= _SMALL_MACHINE_CORES and "VLLM_CPU_OMP_THREADS_BIND" not in os.environ:
-        # vLLM keeps a whole core for its server by default, half of a machine with two; and Ray sets OMP_NUM_THREADS to its own idea.
-        environment |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(num_cores)}
     openmp = Path(sys.prefix, "lib", "libiomp5.so")
     if _runs_on_cpu() and openmp.is_file() and "LD_PRELOAD" not in os.environ:
-        environment["LD_PRELOAD"] = str(
-            openmp
-        )  # Intel's OpenMP comes with vllm-cpu, but only a preload makes torch use it
+        # Intel's OpenMP comes with vllm-cpu, but only a preload makes torch use it. Without binding both cores of a small machine compute:
+        # vLLM's own choice keeps one for its server (and under GNU's OpenMP a busy neighbour would slow unbound threads twentyfold).
+        environment["LD_PRELOAD"] = str(openmp)
+        num_cores = len(os.sched_getaffinity(0))
+        if num_cores <= _SMALL_MACHINE_CORES and "VLLM_CPU_OMP_THREADS_BIND" not in os.environ:
+            environment |= {
+                "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+                "OMP_NUM_THREADS": str(num_cores),
+                "KMP_BLOCKTIME": "5",
+            }
     return environment
 
 

@@ -1,0 +1,153 @@
+"""The engine. Promises: what cannot work is one line before anything starts; a dying engine says why at once; nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from agentscaler.domain.store import load_domain
+from agentscaler.errors import ConfigError
+from agentscaler.messages import Message
+from agentscaler.teachers.endpoint import (
+    ChatEndpoint,
+    EndpointAgent,
+    EndpointConfig,
+    EndpointTeacherConfig,
+    engine_tools,
+)
+from agentscaler.teachers.few_shot import FOREIGN_EXAMPLES, build_shots
+from cluster.engine import EngineConfig, EngineError, EngineProcess, last_words, preflight
+
+
+def model_folder(path: Path, size_gib: float = 0.0) -> str:
+    path.mkdir(parents=True)
+    (path / "config.json").write_text('{"architectures": ["NoSuchForCausalLM"], "model_type": "llama"}')
+    with (path / "model.safetensors").open("wb") as weights:
+        weights.truncate(int(size_gib * 1024**3))  # sparse: takes no room
+    return str(path)
+
+
+def refusal(**settings: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        preflight(EngineConfig(**{"model": "smollm2", **settings}))
+    words = str(caught.value)
+    assert "\n" not in words
+    return words
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "./here", "qwen3", "org/name/extra", ""])
+def test_a_model_that_is_not_there(model: str) -> None:
+    assert f"engine.model={model}" in refusal(model=model)
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    assert "no model folder" in refusal(model=str(tmp_path))
+
+
+def test_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"engine.port={port}" in refusal(port=port)
+
+
+def test_not_enough_memory(tmp_path: Path) -> None:
+    words = refusal(model=model_folder(tmp_path / "big", size_gib=5000))
+    assert "weights 5000.0" in words and "available" in words
+    assert "KV cache 4000" in refusal(kv_cache_gib=4000)
+
+
+def test_a_template_that_is_not_there() -> None:
+    assert "smollm2_tools.jinja" in refusal(chat_template="none.jinja")
+
+
+def test_fewer_gpus_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.engine._runs_on_cpu", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert "2 GPUs" in refusal(tensor_parallel_size=4)
+    preflight(EngineConfig(model="org/name", tensor_parallel_size=2))
+
+
+def test_last_words_name_the_cause(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "INFO fine\n(Core) ValueError: too little of it\nRuntimeError: failed. See root cause above.\n  bye\n"
+    )
+    assert last_words(log) == "ValueError: too little of it"
+    log.write_text("only this\n\n")
+    assert last_words(log) == "only this"
+
+
+@pytest.mark.slow
+def test_an_engine_that_dies_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    engine = EngineProcess(
+        EngineConfig(model=model_folder(tmp_path / "m"), start_timeout_s=120), tmp_path / "engine.log"
+    )
+    started = time.monotonic()
+    with pytest.raises(EngineError) as caught:
+        engine.start()
+    assert time.monotonic() - started < 100
+    assert "Error: " in str(caught.value) and "\n" not in str(caught.value)
+    assert engine.pid is None and not engine.healthy()
+    engine.stop()
+
+
+@pytest.mark.slow
+def test_the_server_dies_with_its_owner(tmp_path: Path) -> None:
+    script = f"""
+        import threading
+        from pathlib import Path
+        from cluster.engine import EngineConfig, EngineProcess
+        engine = EngineProcess(EngineConfig(model="smollm2"), Path({str(tmp_path / "log")!r}))
+        threading.Timer(1.0, lambda: print(engine.pid, flush=True)).start()
+        engine.start()
+    """
+    owner = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    server = psutil.Process(int(owner.stdout.readline()))
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    _, alive = psutil.wait_procs([server], timeout=20)
+    assert not alive, "the server outlived its owner"
+
+
+@pytest.mark.engine
+@pytest.mark.asyncio
+async def test_real_turn(smollm2_url: str) -> None:
+    config = EndpointTeacherConfig(
+        model="smollm2",
+        sampling={"temperature": 0.0, "max_tokens": 100},
+        strict=True,
+        max_string_length=100,
+        parallel_tool_calls=False,
+        speak="after_call",
+        return_token_ids=True,
+    )
+    domain = load_domain("notes")
+    tools = engine_tools([tool.schema_for_model() for tool in domain.tools_for("agent")], config)
+    endpoint = ChatEndpoint(EndpointConfig(base_urls=(smollm2_url,)))
+    shots = build_shots(FOREIGN_EXAMPLES, frozenset(), 6)
+    agent = EndpointAgent(config, endpoint, tools, shots, 1, "test")
+    asked = 'Please move my note "Garden plan" to the Archive folder.'
+    try:
+        turn = await agent.reply([Message(role="system", content="Help."), Message(role="user", content=asked)])
+    finally:
+        await endpoint.close()
+    (call,) = turn.tool_calls
+    schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+    assert (
+        set(schemas[call.name].get("required", []))
+        <= json.loads(call.arguments).keys()
+        <= schemas[call.name]["properties"].keys()
+    )
+    assert turn.token_ids and turn.usage is not None and turn.usage.completion_tokens == len(turn.token_ids)
+    assert turn.latency_s is not None and not turn.prefix_break
