@@ -1,12 +1,12 @@
 """Every way that things go wrong, in four kinds that are never mixed.
 
-1. *A call went wrong.* An invalid or refused tool call is no exception: it is a `CallResult` and goes to the agent as text.
+1. *A call went wrong.* An invalid or refused tool call is no exception: it is a `CallResult`, which goes to the agent as text.
 2. *A rollout went wrong* (`RolloutFault`): teacher, user or infrastructure. Recorded with its attempt, retried up to a bound, then
    VOID; it never enters data or a rate.
 3. *The input is wrong* (`ConfigError` and its children): said in one line before any work starts; exit code 2.
 4. *We are wrong*: any other exception. It stops the job loudly.
 
-`except Exception` stands in two places only: the rollout boundary (`rollout/attempt.py`) and the actor edge (`cluster/environment_actor.py`).
+`except Exception` stands at the rollout boundary alone (`rollout/attempt.py`).
 """
 
 from __future__ import annotations

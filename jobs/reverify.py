@@ -46,8 +46,14 @@ def main(arguments: list[str]) -> int:
         summary = _run(config, Path(config.input), output)
     except ConfigError as error:
         refuse(str(error))
-    tracker = Tracker(tracking_uri(config.tracking.uri, config.output_root), config.tracking.experiment, config.tracking.kind != "none")
-    summary["mlflow_run_id"] = tracker.start("reverify", {k: str(v) for k, v in config.model_dump(exclude={"tracking"}).items()}, {})
+    tracker = Tracker(
+        tracking_uri(config.tracking.uri, config.output_root),
+        config.tracking.experiment,
+        config.tracking.kind != "none",
+    )
+    summary["mlflow_run_id"] = tracker.start(
+        "reverify", {k: str(v) for k, v in config.model_dump(exclude={"tracking"}).items()}, {}
+    )
     write_text(output / CONFIG_FILE, redacted_yaml(config))
     write_text(output / "summary.json", orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode() + "\n")
     tracker.finish(summary)
@@ -99,11 +105,15 @@ def _check_output(config: ReverifyConfig, output: Path) -> None:
     try:
         before = yaml.safe_load((output / CONFIG_FILE).read_text())
     except OSError:
-        raise ConfigError(f"output={output}: is not empty, and no output of this job ({CONFIG_FILE} is missing)") from None
+        raise ConfigError(
+            f"output={output}: is not empty, and no output of this job ({CONFIG_FILE} is missing)"
+        ) from None
     now = config.model_dump(mode="json")
     for key in ("input", "mode", "verify"):
         if before.get(key) != now[key]:
-            raise ConfigError(f"output={output}: holds another configuration: {key} was {before.get(key)}, is {now[key]}")
+            raise ConfigError(
+                f"output={output}: holds another configuration: {key} was {before.get(key)}, is {now[key]}"
+            )
 
 
 if __name__ == "__main__":

@@ -26,6 +26,16 @@ ROOT = Path(__file__).parent.parent
 settings.register_profile("agentscaler", deadline=None)
 settings.load_profile("agentscaler")
 
+# Before anything imports Ray: its core reads these once, when it is loaded.
+TOKEN_FOLDER = Path(tempfile.mkdtemp(prefix="as-token-"))
+(TOKEN_FOLDER / "token").write_text(secrets.token_hex(32))
+(TOKEN_FOLDER / "token").chmod(0o600)
+os.environ |= {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN_PATH": str(TOKEN_FOLDER / "token"),
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
 RunJob = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -45,15 +55,8 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def ray_head() -> Iterator[RayHead]:
     folder = Path(tempfile.mkdtemp(prefix="as-ray-", dir="/tmp"))  # short: Ray's sockets lie in it
-    (folder / "token").write_text(secrets.token_hex(32))
-    (folder / "token").chmod(0o600)
     port, dashboard = free_port(), free_port()
-    environment = {
-        **os.environ,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+    environment = dict(os.environ)
     command = [
         ray_command(),
         "start",
@@ -108,7 +111,6 @@ def smollm2_url(ray_head: RayHead) -> Iterator[str]:
     from cluster.teacher_server import TeacherServer
     from jobs.compose import compose
 
-    os.environ.update({k: v for k, v in ray_head.environment.items() if k.startswith("RAY_")})
     ray.init(address=ray_head.address, log_to_driver=False)
     config = compose("rollout", RolloutConfig, ["domain=notes", "teacher=smollm2"])
     assert config.teacher.engine is not None
@@ -132,7 +134,9 @@ def run_job() -> RunJob:
             line.append("tracking=none")
         if environment is not None:
             command = [sys.executable, "-m", f"jobs.{job}", *line]
-            return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+            return subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+            )
         out, err = io.StringIO(), io.StringIO()
         root = logging.getLogger()
         before = root.handlers[:]

@@ -332,7 +332,9 @@ class _Trial:
                 record = random.choice(records)
             value = record.get(name)
             if kind.get("type") == "string" and "enum" not in kind and random.random() < 0.4:
-                value = random.choice([v for v in record.values() if isinstance(v, str)] or [None])  # names need not agree
+                value = random.choice(
+                    [v for v in record.values() if isinstance(v, str)] or [None]
+                )  # names need not agree
             if value is not None and (way < 0.9 or random.random() < 0.5):
                 arguments[name] = value
             elif kind.get("type") == "string" and "enum" not in kind and way > 0.8 and random.random() < 0.5:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -145,7 +144,9 @@ def test_submitted_as_a_ray_job_with_authentication(ray_head: RayHead, tmp_path:
     assert "uthentication" in no_token.stdout + no_token.stderr
 
 
-def test_a_relative_output_inside_a_ray_job_needs_a_root(run_job: RunJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_relative_output_inside_a_ray_job_needs_a_root(
+    run_job: RunJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     line = ["teacher=reference", "cluster=in_process", "tasks_sample=2", "output=here"]
     refused = run_job("rollout", *line)

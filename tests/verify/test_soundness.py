@@ -61,9 +61,7 @@ def test_an_argument_that_only_exempt_columns_hold_is_no_fault() -> None:
 
 
 def test_writes_that_cancel_out() -> None:
-    words = unsound(
-        call("add_tag", note="Garden plan", tag="new"), call("remove_tag", note="Garden plan", tag="new")
-    )
+    words = unsound(call("add_tag", note="Garden plan", tag="new"), call("remove_tag", note="Garden plan", tag="new"))
     assert "the reference changes nothing" in words
 
 
