@@ -74,10 +74,11 @@ class Report:
         self._step += 1
         self._tracker.send("metrics", live_metrics(progress, seconds), self._step)
 
-    def end(self, summary: dict[str, Any]) -> None:
+    def end(self, summary: dict[str, Any], ran: Ran) -> None:
         """Funnel, sample of traces, lineage, final figures."""
         if self._tracker is None:
             return
+        self._tracker.send("metrics", live_metrics(ran.progress, ran.seconds), self._step + 1)
         accepted, stages = summary["accepted"], summary["rejected_by_stage"]
         finished = accepted + summary["rejected"]
         self._tracker.send(
@@ -145,7 +146,7 @@ def write_summary(plan: Plan, config: RolloutConfig, ran: Ran, report: Report) -
     }
     path = plan.output / SUMMARY_FILE
     write_text(path, orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode() + "\n")
-    report.end(summary)
+    report.end(summary, ran)
     return path
 
 
