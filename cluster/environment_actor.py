@@ -43,34 +43,41 @@ class EnvironmentActor:
         self._concurrency = concurrency
         self._dispatcher = dispatcher
         self._committer = committer
+        self._playing: set[asyncio.Task[Played]] = set()
 
     async def run(self) -> None:
         """Work until the dispatcher has nothing left."""
         try:
             await self._run()
         finally:
+            for task in self._playing:
+                task.cancel()
+            await asyncio.gather(*self._playing, return_exceptions=True)
             await self._teacher.close()
             await self._users.close()
 
     async def _run(self) -> None:
-        playing: set[asyncio.Task[Played]] = set()
         ready: list[Played] = []
         flushed = time.monotonic()
         open_ended = True
-        while open_ended or playing:
-            room = self._concurrency - len(playing)
+        while open_ended or self._playing:
+            room = self._concurrency - len(self._playing)
             if open_ended and room >= max(1, self._concurrency // 8):
                 items = await self._dispatcher.call("lease", self._worker, room)
                 open_ended = items is not None
                 for item in items or []:
                     domain = self._domains[item.task.domain_fingerprint]
-                    playing.add(asyncio.create_task(play(item, domain, self._teacher, self._users, self._settings)))
-            if playing:
-                done, playing = await asyncio.wait(playing, timeout=BATCH_S, return_when=asyncio.FIRST_COMPLETED)
+                    self._playing.add(
+                        asyncio.create_task(play(item, domain, self._teacher, self._users, self._settings))
+                    )
+            if self._playing:
+                done, self._playing = await asyncio.wait(
+                    self._playing, timeout=BATCH_S, return_when=asyncio.FIRST_COMPLETED
+                )
                 ready += [task.result() for task in done]
             elif open_ended:
                 await asyncio.sleep(IDLE_S)
-            if ready and (not playing or len(ready) >= 64 or time.monotonic() - flushed > BATCH_S):
+            if ready and (not self._playing or len(ready) >= 64 or time.monotonic() - flushed > BATCH_S):
                 await self._hand_in(ready)
                 ready, flushed = [], time.monotonic()
 

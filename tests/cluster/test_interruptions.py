@@ -1,9 +1,10 @@
-"""A worker killed in mid-flight: its rollouts are given back, a new worker plays them, each is in one shard once."""
+"""A job interrupted: a killed worker's rollouts are played by another, each in one shard once; Ctrl-C keeps what is played."""
 
 from __future__ import annotations
 
 import http.server
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -81,3 +82,25 @@ def test_a_killed_worker_loses_nothing(ray_head: RayHead, slow_server: str, tmp_
     assert (summary["planned"], summary["void"]) == (45, 0)
     assert len(committed(tmp_path / "o")) == 45
     assert "died" in log.read_text()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_played(slow_server: str, tmp_path: Path) -> None:
+    line = ["teacher=endpoint", f"teacher.base_urls=[{slow_server}]", "teacher.chat.model=slow", "cluster=in_process"]
+    line += ["cluster.concurrency=4", "tasks_sample=20", "tracking=none", f"output={tmp_path / 'o'}"]
+    command = [sys.executable, "-m", "jobs.rollout", *line]
+    log = tmp_path / "log"
+    with log.open("w") as sink:
+        job = subprocess.Popen(command, cwd=ROOT, stdout=sink, stderr=sink)
+        deadline = time.monotonic() + 60
+        while "in flight" not in log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(2.5 * DELAY_S)
+        job.send_signal(signal.SIGINT)
+        assert job.wait(30) == 130, log.read_text()
+    assert "goes on with the rest" in log.read_text().splitlines()[-1]
+    kept = len(committed(tmp_path / "o"))
+    assert 0 < kept < 20
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    summary = json.loads(Path(again.stdout.strip()).read_text())
+    assert (summary["resumed"], summary["planned"], summary["void"]) == (kept, 20, 0)
