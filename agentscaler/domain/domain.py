@@ -107,6 +107,13 @@ class Columns(_Frozen):
     json_: tuple[str, ...] = Field(default=(), alias="json")
 
 
+class Invariant(_Frozen):
+    """What holds in the seeded world and after every call: a query whose rows are the offences, none when all is well."""
+
+    name: str
+    sql: str
+
+
 class SeedRecipe(_Frozen):
     """How a world is filled. `steps` are SQL in which `pick(list, key…)` and `rand_int(low, high, key…)`
     draw by seed and key, and `item(list, n)` is a list's n-th entry (NULL past its end)."""
@@ -128,6 +135,7 @@ class Domain(_Frozen):
     ids: dict[str, str] = {}
     columns: Columns = Columns()
     policy: tuple[Rule, ...] = ()
+    invariants: tuple[Invariant, ...] = ()
     seed: SeedRecipe = SeedRecipe()
     tools: tuple[Tool, ...] = Field(min_length=1)
     source: str = ""

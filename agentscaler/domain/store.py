@@ -1,6 +1,8 @@
 """Where domains come from: a folder (shipped or a user's), or rows of `domains.parquet` beside a task file.
 
-A folder holds `domain.yaml` and `schema.sql`, and usually `tasks.yaml`. Anything wrong is one `DomainError` naming file and key.
+A folder holds `domain.yaml` and `schema.sql`, and usually `tasks.yaml`. What is long may lie beside `domain.yaml`: `tools.yaml` (the
+list of tools), `seed.yaml` (the seed recipe) and `values.json` (lists drawn for that recipe, see `values`). Anything wrong is one
+`DomainError` naming file and key.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from agentscaler.domain.domain import Domain
 from agentscaler.errors import DomainError, ShardError
 
 SHIPPED = Path(__file__).parent.parent / "domains"
+VALUES_FILE = "values.json"
 DOMAINS_SCHEMA = pa.schema([("name", pa.string()), ("fingerprint", pa.string()), ("domain", pa.string())])
 
 
@@ -53,7 +56,40 @@ def _load_folder(folder: Path) -> Domain:
         raise DomainError(f"{file}: schema_sql: belongs into schema.sql")
     if not schema.is_file():
         raise DomainError(f"{schema}: missing")
-    return parse_domain({**data, "schema_sql": _read_text(schema)}, str(file))
+    beside = {key: folder / f"{key}.yaml" for key in ("tools", "seed") if (folder / f"{key}.yaml").is_file()}
+    for key, part in beside.items():
+        if key in data:
+            raise DomainError(f"{file}: {key}: stands in {part.name} already")
+    parts = {key: _read_seed(folder) if key == "seed" else read_yaml(part) for key, part in beside.items()}
+    return parse_domain({**data, **parts, "schema_sql": _read_text(schema)}, str(file))
+
+
+def _read_seed(folder: Path) -> dict[str, Any]:
+    """`seed.yaml` with the lists of `values.json` put in; how those were drawn is no part of the domain."""
+    recipe, drawn = read_seed_file(folder), folder / VALUES_FILE
+    wanted = recipe.pop("values", {})
+    lists = recipe.get("lists") or {}
+    if not wanted:
+        return recipe
+    try:
+        values = orjson.loads(_read_text(drawn))
+    except orjson.JSONDecodeError as error:
+        raise DomainError(f"{drawn}: not valid JSON: {error}") from None
+    if not isinstance(values, dict) or values.keys() != wanted.keys():
+        raise DomainError(
+            f"{drawn}: its lists are not those of seed.yaml: values; draw them again (AGENTS.md: add a world)"
+        )
+    if twice := sorted(values.keys() & lists.keys()):
+        raise DomainError(f"{folder / 'seed.yaml'}: the list {twice[0]} stands in lists and in values")
+    return {**recipe, "lists": {**lists, **values}}
+
+
+def read_seed_file(folder: Path) -> dict[str, Any]:
+    """`seed.yaml` as it stands: `lists`, `steps`, and `values`, which says how the lists of `values.json` are drawn."""
+    recipe = read_yaml(folder / "seed.yaml")
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("values", {}), dict):
+        raise DomainError(f"{folder / 'seed.yaml'}: must be a mapping with lists, values, steps")
+    return dict(recipe)
 
 
 def parse_domain(data: Any, where: str) -> Domain:

@@ -80,7 +80,10 @@ def _execute(domain: Domain, written: WrittenTask) -> Task:
             )
         results.append(result)
         resolved.append(Call(call=call.call, arguments=arguments))
+    offences = environment.offences()
     diff = environment.close()
+    if offences:
+        raise TaskError(f"after the reference an invariant is broken: {offences[0]}")
     if written.kind.must_not_write and diff:
         raise TaskError(f"a {written.kind.value} task must not write, but the reference changes {sorted(diff)}")
     if not written.kind.must_not_write and not diff:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agentscaler.canonical import digest
 
@@ -41,22 +41,44 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Fact(_Frozen):
-    """Something the user knows and tells only when asked: any of the `asked` patterns (letter case aside) in the agent's words."""
+_BEGGING = "tell|give|specify|provide|need|know|enter|state|clarify|choose|pick|select|ask|missing|name|share|confirm"
 
-    asked: tuple[str, ...] = Field(min_length=1)
+
+class Fact(_Frozen):
+    """Something the user knows and tells only when asked. `about` are the words it goes by (regular expressions, as whole words): it
+    is asked for where one of them stands in a question or after words such as "please tell me". `asked` are whole patterns beside
+    those, letter case aside."""
+
+    asked: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
     question: str  # how the reference teacher asks
     says: str  # what the user then says
 
-    @field_validator("asked")
-    @classmethod
-    def _patterns_compile(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in value:
+    @model_validator(mode="after")
+    def _can_be_asked_for(self) -> Fact:
+        if not self.asked and not self.about:
+            raise ValueError("needs asked or about")
+        for pattern in (*self.asked, *self.about):
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"pattern {pattern!r}: {error}") from None
-        return value
+        return self
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        if not self.about:
+            return self.asked
+        word = rf"\b(?:{'|'.join(self.about)})\b"
+        return (
+            *self.asked,
+            rf"{word}[^.!?]*\?",
+            rf"\b(?:which|what)\b[^.!?]*{word}",
+            rf"\b(?:{_BEGGING})\b[^.!?]*{word}",
+        )
+
+    def is_asked(self, words: str) -> bool:
+        return any(re.search(pattern, words, re.IGNORECASE) for pattern in self.patterns)
 
 
 class Answer(_Frozen):

@@ -1,8 +1,8 @@
 """The scripted user: an agenda, no model.
 
 It opens with the intent. To a message of the agent it answers, in this order: the facts that the message asks for; else, where the
-message asks something that no fact knows, a fixed reply, counted; else the next thing on the agenda; else it ends.
-A closing courtesy ("anything else?") is no question.
+agent wants a yes before it goes on, a yes bound to what was asked for; else, where the message asks something that no fact knows, a
+fixed reply, counted; else the next thing on the agenda; else it ends. A closing courtesy ("anything else?") is no question.
 """
 
 from __future__ import annotations
@@ -15,13 +15,20 @@ from agentscaler.rollout.record import UserIdentity
 from agentscaler.tasks.task import Task, WrittenTask
 
 UNMATCHED_REPLY = "I have told you all I know about that. Please go on with what you have."
+CONFIRMING_REPLY = "Yes, go ahead, as long as it is what I asked for."
 MAX_UNMATCHED = 3
+MAX_CONFIRMED = 8  # an agent that asks again and again is told so like one that asks what nobody knows
 # Within one sentence: "Let me know. Shall I go on?" asks something.
 _COURTESY = re.compile(
     r"\b(any(thing)?\s+(else|more|other|further)|some(thing)?\s+(else|more)|(what|how)\s+else|is\s+there\s+anything|"
     r"(how|what)\s+(can|may|could|shall)\s+i\s+(help|assist|do)|can\s+i\s+(help|assist)|further\s+(help|assistance)|"
     r"help\s+you\s+with|would\s+you\s+like\s+(any\s+)?help|let\s+me\s+know|you\s+need\s+(any\s+)?(more|further)|to\s+do\s+next|"
     r"is\s+that\s+(all|everything)(?=\s*\?))\b[^.!?\n]*\?",
+    re.IGNORECASE,
+)
+_WANTS_A_YES = re.compile(
+    r"\b(shall|should|may|can)\s+i\b|\b(do|would)\s+you\s+(want|like)\s+(me\s+)?to\b|\b(ok|okay|correct|right|alright|yes)\s*\?|"
+    r"\b(proceed|go\s+(ahead|on)|continue|confirm\w*|agree|are\s+you\s+sure|happy\s+with)\b",
     re.IGNORECASE,
 )
 
@@ -31,6 +38,7 @@ class ScriptedUser:
         self._task = task
         self._agenda = list(task.then)
         self._told: set[str] = set()
+        self._num_confirmed = 0
         self.unmatched_questions = 0
 
     async def opening(self) -> str:
@@ -46,15 +54,27 @@ class ScriptedUser:
         if fresh or (asked and is_question):
             self._told.update(asked)
             return " ".join(self._task.facts[name].says for name in fresh or asked)
+        if is_question and wants_a_yes(words) and self._num_confirmed < MAX_CONFIRMED:
+            self._num_confirmed += 1
+            return CONFIRMING_REPLY
         if is_question:
             self.unmatched_questions += 1
             return UNMATCHED_REPLY if self.unmatched_questions <= MAX_UNMATCHED else None
         return self._agenda.pop(0) if self._agenda else None
 
 
+def wants_a_yes(words: str) -> bool:
+    """Whether the last question can be answered by yes: "Shall I go ahead?", but not "Shall I use the card or the voucher?"."""
+    questions = re.findall(r"[^.!?\n]*\?", _COURTESY.sub("", words))
+    last = questions[-1] if questions else ""
+    return bool(_WANTS_A_YES.search(last)) and not re.search(
+        r"\b(or(?!\s+not\b)|which|what|who|when|where|how)\b", last, re.IGNORECASE
+    )
+
+
 def asked_facts(task: WrittenTask, words: str) -> list[str]:
     """Names of the facts whose patterns occur in the agent's words, in the task's order."""
-    return [n for n, fact in task.facts.items() if any(re.search(p, words, re.IGNORECASE) for p in fact.asked)]
+    return [name for name, fact in task.facts.items() if fact.is_asked(words)]
 
 
 class ScriptedUsers:

@@ -149,6 +149,7 @@ def _check_seeds(worlds: list[World]) -> Iterator[str]:
         if World.build(program.domain, world.seed).digest != world.digest:
             yield f"seed {world.seed}: two builds differ; every draw needs a key, and every ordered thing an ORDER BY"
         environment = world.open()
+        yield from (f"seed {world.seed}: invariant {words}" for words in environment.offences())
         for table in program.tables.values():
             if table.name not in program.integer_ids:
                 continue
@@ -252,6 +253,8 @@ class _Trial:
             if before and not self._is_unchanged(before):
                 self.problems.append(f"tool {name}: it reads, and changes the world")
             return
+        for words in self._environment.offences():
+            self.problems.append(f"tool {name}: after {orjson.dumps(arguments).decode()[:200]}: invariant {words}")
         one, other = orjson.dumps(self._environment.diff()).decode(), orjson.dumps(self._twin.diff()).decode()
         if one != other:
             self.problems.append(f"tool {name}: what it writes depends on an order that no ORDER BY settles")

@@ -112,6 +112,16 @@ class Environment:
         """For oracles and tests that look at the tables themselves. Writing through it is not recorded."""
         return self._db
 
+    def offences(self) -> list[str]:
+        """`invariant: first offending row` of every invariant that does not hold now."""
+        self._budget.reset()
+        found = []
+        for invariant in self._program.domain.invariants:
+            row = self._db.execute(invariant.sql).fetchone()
+            if row is not None:
+                found.append(f"{invariant.name}: {', '.join(str(value) for value in row)}")
+        return found
+
     @property
     def issued(self) -> frozenset[tuple[str, Any]]:
         return frozenset(self._ids.issued)

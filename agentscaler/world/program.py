@@ -114,6 +114,10 @@ def _compile(domain: Domain) -> Program:
         build_schema(db, domain)
         tables = _tables(db, domain)
         tools = {tool.name: _compile_tool(db, domain, tool, tables) for tool in domain.tools}
+        for invariant in domain.invariants:
+            where = f"{domain.name}: invariant {invariant.name}"
+            if not guard.vet(db, invariant.sql, (), where, guard.READ_FUNCTIONS).readonly:
+                raise DomainError(f"{where}: writes; it may only look")
         functions.register_recipe(db, 0, {})
         for index, step in enumerate(domain.seed.steps, 1):
             for _ in guard.vet_all(db, step, f"{domain.name}: seed step {index}", guard.RECIPE_FUNCTIONS):

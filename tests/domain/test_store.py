@@ -36,6 +36,46 @@ def store(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def split(store: Path) -> Path:
+    """The domain with its tools and its recipe in files of their own, some lists drawn."""
+    folder = store / "notes"
+    data = read_yaml(folder / "domain.yaml")
+    seed = data.pop("seed")
+    seed["lists"].pop("people")
+    seed["values"] = {"people": {"draw": "person.full_name", "count": 6}}
+    for name, part in (("tools", data.pop("tools")), ("seed", seed), ("domain", data)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(part, allow_unicode=True))
+    (folder / "values.json").write_text('{"people": ["A", "B", "C"]}')
+    return folder
+
+
+def test_tools_and_recipe_may_lie_in_files_of_their_own(store: Path) -> None:
+    split(store)
+    domain = load_domain("notes", str(store))
+    assert domain.tools == load_domain("notes").tools
+    assert domain.seed.lists["people"] == ["A", "B", "C"]
+    assert World.build(domain, 1).digest != World.build(load_domain("notes"), 1).digest
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("values.json", "{}", "its lists are not those"),
+        ("values.json", "{", "not valid JSON"),
+        ("seed.yaml", "[]", "must be a mapping"),
+        ("tools.yaml", "[{}]", "tools.0.name"),
+    ],
+)
+def test_wrong_files_beside_are_named(store: Path, file: str, text: str, words: str) -> None:
+    (split(store) / file).write_text(text)
+    assert words in refusal(store)
+
+
+def test_what_stands_twice_is_refused(store: Path) -> None:
+    (store / "notes" / "seed.yaml").write_text("steps: []")
+    assert "seed: stands in seed.yaml already" in refusal(store)
+
+
 def refusal(store: Path) -> str:
     with pytest.raises(DomainError) as caught:
         load_domain("notes", str(store))

@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from agentscaler.domain.store import domain_folder
 from agentscaler.messages import Message
 from agentscaler.tasks.compile import load_written
-from agentscaler.tasks.task import WrittenTask
-from agentscaler.users.scripted import MAX_UNMATCHED, UNMATCHED_REPLY, ScriptedUser, asked_facts
+from agentscaler.tasks.task import Fact, WrittenTask
+from agentscaler.users.scripted import (
+    CONFIRMING_REPLY,
+    MAX_CONFIRMED,
+    MAX_UNMATCHED,
+    UNMATCHED_REPLY,
+    ScriptedUser,
+    asked_facts,
+)
 
 TASK = WrittenTask.model_validate(
     {
@@ -63,7 +70,7 @@ def test_statements_advance_the_agenda_then_the_person_ends() -> None:
 
 def test_unmatched_questions_get_a_fixed_reply_are_counted_and_bounded() -> None:
     user = ScriptedUser(TASK)
-    replies = [user.answer("Shall I go ahead?") for _ in range(MAX_UNMATCHED + 1)]
+    replies = [user.answer("What colour is the cover?") for _ in range(MAX_UNMATCHED + 1)]
     assert replies == [UNMATCHED_REPLY] * MAX_UNMATCHED + [None]
     assert user.unmatched_questions == MAX_UNMATCHED + 1
 
@@ -92,10 +99,56 @@ def test_a_courtesy_is_no_question(courtesy: str) -> None:
         "I'll delete it. Would you like me to do that?",
         "Let me know. Shall I go on?",
         "Is that all right?",
+        "The refund is $120.50 to your card. Please confirm, shall I cancel it?",
+        "It costs $80 more. Do you want to proceed or not?",
+        "That is final. OK?",
     ],
 )
-def test_a_question_behind_a_courtesy_is_still_a_question(question: str) -> None:
+def test_who_wants_a_yes_gets_one_that_is_bound_to_what_was_asked_for(question: str) -> None:
+    assert ScriptedUser(TASK).answer(question) == CONFIRMING_REPLY
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Shall I put it into Home or into Work?",
+        "Which title shall I give it?",
+        "Let me know. Where is it?",
+        "Shall I go on? And what is your e-mail address?",
+    ],
+)
+def test_what_no_yes_answers_gets_none(question: str) -> None:
     assert ScriptedUser(TASK).answer(question) == UNMATCHED_REPLY
+
+
+def test_confirmations_are_bounded() -> None:
+    user = ScriptedUser(TASK)
+    replies = [user.answer("Shall I go ahead?") for _ in range(MAX_CONFIRMED + MAX_UNMATCHED + 1)]
+    assert replies == [CONFIRMING_REPLY] * MAX_CONFIRMED + [UNMATCHED_REPLY] * MAX_UNMATCHED + [None]
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("Which card shall I charge?", True),
+        ("How would you like to pay?", True),
+        ("Please tell me the payment method.", True),
+        ("I need to know which card to use.", True),
+        ("Your card was charged $20.", False),
+        ("The payment went through. Is there anything else?", False),
+        ("It is discarded?", False),
+    ],
+)
+def test_a_fact_is_asked_for_by_the_words_it_goes_by(words: str, asked: bool) -> None:
+    fact = Fact(about=("cards?", r"pay\w*"), question="Which card?", says="The Visa.")
+    assert fact.is_asked(words) is asked
+
+
+def test_a_fact_needs_a_way_to_be_asked_for() -> None:
+    with pytest.raises(ValueError, match="needs asked or about"):
+        Fact(question="Which?", says="This.")
+    with pytest.raises(ValueError, match="pattern"):
+        Fact(about=("(",), question="Which?", says="This.")
 
 
 def test_reply_answers_the_last_message() -> None:

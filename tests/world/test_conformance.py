@@ -49,6 +49,18 @@ BROKEN: dict[str, tuple[Domain, str]] = {
         tiny(also="CREATE TABLE x (a TEXT COLLATE NOCASE, b TEXT, PRIMARY KEY (a, b)) STRICT, WITHOUT ROWID;"),
         "compares as NOCASE",
     ),
+    "invariant, seeded": (
+        tiny(invariants=[{"name": "few books", "sql": "SELECT count(*) FROM books HAVING count(*) > 2"}]),
+        "seed 1: invariant few books: 3",
+    ),
+    "invariant, after a call": (
+        tiny(invariants=[{"name": "thick books", "sql": "SELECT title, pages FROM books WHERE pages < 100"}]),
+        "invariant thick books: ",
+    ),
+    "invariant that writes": (
+        tiny(invariants=[{"name": "none", "sql": "DELETE FROM books RETURNING title"}]),
+        "invariant none: writes; it may only look",
+    ),
     "money": (tiny(also="CREATE TABLE x (a TEXT PRIMARY KEY, unit_price REAL) STRICT;"), "unit_price looks like money"),
     "trigger rows numbered": (tiny(also=TRIGGER), "a trigger writes it and SQLite numbers its rows"),
     "rows numbered": (
