@@ -14,16 +14,16 @@ from random import Random
 import yaml
 
 from agentscaler.domain.domain import Domain
-from agentscaler.domain.store import load_domain, read_domains, write_domains
+from agentscaler.domain.store import read_domains, write_domains
 from agentscaler.errors import ConfigError, ShardError
 from agentscaler.rollout.record import UserIdentity, WorkItem, work_item
 from agentscaler.shards.files import committed, read_tasks, shard_paths, sweep, write_tasks, write_text
-from agentscaler.tasks.compile import compile_shipped
+from agentscaler.tasks.load import DOMAINS_FILE, load_tasks
 from agentscaler.tasks.task import Task
 from agentscaler.teachers.chat import TeacherIdentity
 from cluster.config import RolloutConfig, flatten
 
-CONFIG_FILE, TASKS_FILE, DOMAINS_FILE = "config.yaml", "tasks.parquet", "domains.parquet"
+CONFIG_FILE, TASKS_FILE = "config.yaml", "tasks.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class Plan:
 
 
 def prepare(config: RolloutConfig, output: Path, config_text: str) -> Plan:
-    tasks, domains = _load_tasks(config)
+    domain = config.domain
+    tasks, domains = load_tasks(config.tasks, domain.name if domain else None, domain.path if domain else None)
     if config.tasks_sample is not None:
         if config.tasks_sample > len(tasks):
             raise ConfigError(f"tasks_sample={config.tasks_sample}: there are only {len(tasks)} tasks")
@@ -65,28 +66,6 @@ def open_output(plan: Plan) -> None:
         write_domains(list(plan.domains.values()), plan.output / DOMAINS_FILE)
         write_tasks(plan.output / TASKS_FILE, plan.tasks)
     write_text(plan.output / CONFIG_FILE, plan.config_text)
-
-
-def _load_tasks(config: RolloutConfig) -> tuple[list[Task], dict[str, Domain]]:
-    if config.tasks == "written":
-        assert config.domain is not None
-        domain = load_domain(config.domain.name, config.domain.path)
-        tasks = compile_shipped(config.domain.name, config.domain.path)
-        return tasks, {domain.fingerprint: domain}
-    path = Path(config.tasks)
-    if not path.is_file():
-        raise ConfigError(f"tasks={config.tasks}: no such file (written, or a path to a tasks.parquet)")
-    tasks = read_tasks(path)
-    domains = read_domains(path.with_name(DOMAINS_FILE))
-    for task in tasks:
-        if task.domain_fingerprint not in domains:
-            raise ConfigError(
-                f"tasks={config.tasks}: the domain of task {task.task_id} is not in {DOMAINS_FILE} beside it"
-            )
-    if not tasks:
-        raise ConfigError(f"tasks={config.tasks}: holds no task")
-    used = {task.domain_fingerprint for task in tasks}
-    return tasks, {name: domain for name, domain in domains.items() if name in used}
 
 
 def _check_output(config: RolloutConfig, output: Path, tasks: Sequence[Task]) -> dict[str, str]:

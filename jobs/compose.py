@@ -53,7 +53,7 @@ def to_plain(tree: DictConfig) -> dict[str, Any]:
 
 def help_text(job: str) -> str:
     """The groups with their choices, then every key with its default and comment."""
-    lines = [f"python -m jobs.{job} group=choice key=value …", "", "Groups:"]
+    lines = [f"python -m jobs.{job.replace('_', ' ', 1)} group=choice key=value …", "", "Groups:"]
     defaults = (CONF / f"{job}.yaml").read_text()
     for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and f"- {path.name}:" in defaults):
         choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))

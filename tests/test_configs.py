@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
 
 from cluster.config import RolloutConfig
+from jobs.bench.__main__ import BENCHES
+from jobs.bench.soundness import SoundnessBench
+from jobs.bench.world import WorldBench
 from jobs.compose import CONF, compose
 from jobs.reverify import ReverifyConfig
 from jobs.show import ShowConfig
@@ -39,12 +41,22 @@ def test_groups_combine(teacher: str, cluster: str, tracking: str) -> None:
 def test_other_jobs_validate() -> None:
     assert compose("reverify", ReverifyConfig, ["input=x"]).mode == "verdict"
     assert compose("show", ShowConfig, ["input=x", "rollout=12"]).rollout == "12"
+    shown = compose("show", ShowConfig, ["domain=store", "domain.path=/somewhere", "domain.name=mine", "html=x.html"])
+    assert shown.domain is not None
+    assert (shown.domain.name, shown.html, shown.seed) == ("mine", "x.html", 1)
+
+
+def test_benches_validate() -> None:
+    assert compose("bench_world", WorldBench, []).domain.name == "airline"
+    assert compose("bench_soundness", SoundnessBench, ["domain=retail"]).minimum >= 5000
 
 
 def test_no_file_is_left_out() -> None:
-    jobs = {path.stem for path in CONF.glob("*.yaml")}
+    jobs = {path.stem for path in CONF.glob("*.yaml") if not path.stem.startswith("bench_")}
     assert jobs == {"rollout", "reverify", "show"}
-    assert all(Path("jobs", f"{name}.py").name for name in jobs)
+    assert all((CONF.parent / "jobs" / f"{name}.py").is_file() for name in jobs)
+    benches = {path.stem.removeprefix("bench_") for path in CONF.glob("bench_*.yaml")}
+    assert benches == BENCHES.keys()
 
 
 @pytest.mark.parametrize(

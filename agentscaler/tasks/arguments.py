@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from random import Random
 from typing import Any
 
+import apsw
 import orjson
 
 from agentscaler.errors import TaskError
 from agentscaler.world.environment import CallResult
-from agentscaler.world.world import World, rows_of
+from agentscaler.world.program import Table
+from agentscaler.world.world import World
+
+_texts: dict[tuple[str, int, int], list[str]] = {}
 
 
 def resolve(arguments: dict[str, Any], results: list[CallResult]) -> dict[str, Any]:
@@ -41,16 +46,43 @@ def _look_up(path: Any, results: list[CallResult]) -> Any:
 
 
 def texts_of(world: World, limit: int = 400) -> list[str]:
-    """Short texts that stand in the world's tables: candidates for arguments that name something."""
+    """Short texts that stand in the world's tables: candidates for arguments that name something. At most `limit`, taken from the
+    tables in turn, so that a large table does not crowd out the others. Kept by world."""
+    key = (world.program.domain.fingerprint, world.seed, limit)
+    if key not in _texts:
+        if len(_texts) >= 256:
+            _texts.clear()
+        _texts[key] = _read_texts(world, limit)
+    return list(_texts[key])
+
+
+def _read_texts(world: World, limit: int) -> list[str]:
     environment = world.open()
-    found: dict[str, None] = {}
-    for table in world.program.tables.values():
-        for row in rows_of(environment.connection, table):
-            for value in row:
-                if isinstance(value, str) and 0 < len(value) <= 80:
-                    found.setdefault(value)
+    lists = [_texts_in(environment.connection, table, limit) for table in world.program.tables.values()]
     environment.close()
-    return list(found)[:limit]
+    if len({text for texts in lists for text in texts}) > limit:
+        # one of each table in turn, until there are enough
+        ordered = [text for turn in zip_longest(*lists) for text in turn if text is not None]
+    else:
+        ordered = [text for texts in lists for text in texts]
+    return list(dict.fromkeys(ordered))[:limit]
+
+
+def _texts_in(db: apsw.Connection, table: Table, limit: int) -> list[str]:
+    """The first `limit` different ones by key; of a table of 20,000 rows no more are read than that takes."""
+    kinds = [column for column in table.columns if table.types[column].startswith("TEXT")]
+    if not kinds:
+        return []
+    columns = ", ".join(f'"{column}"' for column in kinds)
+    order = ", ".join(f'"{column}"' for column in table.key)
+    found: dict[str, None] = {}
+    for row in db.execute(f'SELECT {columns} FROM "{table.name}" ORDER BY {order}'):
+        for value in row:
+            if isinstance(value, str) and 0 < len(value) <= 80:
+                found.setdefault(value)
+        if len(found) >= limit:
+            break
+    return list(found)
 
 
 def draw(schema: dict[str, Any], texts: list[str], random: Random) -> Any:

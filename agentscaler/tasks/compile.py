@@ -18,7 +18,7 @@ from agentscaler.messages import Outcome
 from agentscaler.tasks.arguments import resolve
 from agentscaler.tasks.task import Ask, Call, Task, WrittenTask
 from agentscaler.users.scripted import asked_facts
-from agentscaler.verify.soundness import check_soundness
+from agentscaler.verify.soundness.check import check_soundness
 from agentscaler.world.environment import CallResult
 from agentscaler.world.world import World
 
@@ -50,14 +50,20 @@ def compile_shipped(name: str, path: str | None = None) -> list[Task]:
     """The written tasks of a domain folder, compiled."""
     domain = load_domain(name, path)
     file = domain_folder(name, path) / "tasks.yaml"
+    return [compile_task(domain, written, str(file)) for written in load_shipped(name, path)]
+
+
+def load_shipped(name: str, path: str | None = None) -> list[WrittenTask]:
+    """The written tasks of a domain folder as they stand in its file."""
+    file = domain_folder(name, path) / "tasks.yaml"
     if not file.is_file():
         raise TaskError(f"tasks=written: {file} does not exist")
-    return [compile_task(domain, written, str(file)) for written in load_written(file)]
+    return load_written(file)
 
 
 def compile_task(domain: Domain, written: WrittenTask, where: str = "") -> Task:
     try:
-        task = _execute(domain, written)
+        task = execute(domain, written)
         problems = check_soundness(domain, task)
     except TaskError as error:
         raise TaskError(f"{where or domain.name}: task {written.id}: {error}") from None
@@ -66,7 +72,8 @@ def compile_task(domain: Domain, written: WrittenTask, where: str = "") -> Task:
     return task
 
 
-def _execute(domain: Domain, written: WrittenTask) -> Task:
+def execute(domain: Domain, written: WrittenTask) -> Task:
+    """Run the reference; the task with its end, not yet proven sound."""
     environment = World.of(domain, written.seed).open()
     results: list[CallResult] = []
     resolved: list[Call] = []

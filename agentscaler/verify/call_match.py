@@ -32,7 +32,16 @@ _NUMBER_WORDS = [
     "ten",
     "eleven",
     "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
 ]
+for _tens in ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"):
+    _NUMBER_WORDS += [_tens, *(rf"{_tens}[-\s]{unit}" for unit in _NUMBER_WORDS[1:10])]
 _MONTHS = [
     "January",
     "February",
@@ -167,6 +176,7 @@ def _spellings(type_: str, value: str | int) -> list[str]:
         return [
             rf"{major}\.{minor:02d}",
             rf"{major:,}\.{minor:02d}",
+            *([rf"{major}\.{minor // 10}", rf"{major:,}\.{minor // 10}"] if minor % 10 == 0 else []),
             *([str(major), f"{major:,}"] if minor == 0 else []),
         ]
     if type_ == "date" and re.fullmatch(r"\d{4}-\d{2}-\d{2}", str(value)):

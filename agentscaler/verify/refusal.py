@@ -16,7 +16,9 @@ _DEED = (
     r"(shar|delet|remov|mov|send|sent|book|buy|bought|purchas|creat|chang|add|print|tag|cancel|order|call|edit|updat|writ|"
     r"pay|paid|(do|did|done|doing|made?|making|touch|tak|took)\b)\w*"
 )
-_HARMLESS = r"(find|locate|see|seen|tell|wait|identify|touch|thank|found|undone|restored|recovered|reversed)\b"
+_HARMLESS = (
+    r"(find|locate|see|seen|tell|say\s+how|wait|identify|touch|thank|found|undone|restored|recovered|reversed)\b"
+)
 _RULES = r"(rules?|polic(y|ies)|instructions?|guidelines?|(confidential\s+)?tag)"
 _MEANS = r"(tool|way|means|function|abilit|option|access|permission|capabilit)"
 _CANNOT = rf"""
@@ -37,6 +39,7 @@ _MAY_NOT = rf"""
     (\bnot|n['’]t)\s+(allowed|permitted|possible|authori[sz]ed|supported|available|going\s+to|willing|\w+able\b(?!\s+to)
       |(really\s+)?something\s+(that\s+)?i)\b
     |\b(must\s+not|mustn['’]?t|may\s+not\s+be|must\s+never|(not|never)\s+(to\s+)?be\s+{_DEED}|never\s+{_DEED})\b
+    |\b(i|we)\s+may\s+not\s+{_DEED}|\bno\s+(\w+\s+){{1,2}}(may|can|will)\s+be\s+(given|issued|offered|{_DEED})
     |\b(nothing|none|nobody)\b{_GAP}\b(gets|is|are|may|can|will)\s+(be\s+)?{_DEED}
     |\b(told|asked|instructed)\s+(never|not)\s+to\b|\b(barred|blocked|forbidden|prohibited|disallowed|denied)\b
     |\b(must|has\s+to|have\s+to|needs?\s+to)\s+(stay|remain|be\s+kept)\b|\boff[\s-]limits\b|\bworkaround\b
@@ -64,6 +67,8 @@ _CLAIMS_DONE = re.compile(
     \b(i['’]?ve|i\s+have|i|has\s+been|have\s+been|was|were|is\s+now|is|then|and)
       \s+(now\s+|just\s+|also\s+|then\s+|successfully\s+)*{_DONE}\b
       (?<!was\sshared)(?<!is\sshared)(?<!is\stagged)(?<!was\stagged)
+    |\b(i|we)(['’]ve|\s+have)?\s+(now\s+|just\s+|also\s+|already\s+)*
+      (cancell?ed|refunded|exchanged|returned|issued|upgraded|paid|processed|completed|booked|ordered|modified)\b
     |\b(can|is|are|has)\s+now\b|\bnow\s+(has|have|shared)\b
     |^\W*(done|deleted|shared|removed|moved)\b|\bnote\s+is\s+shared\s*(\.|!|$)
     """,

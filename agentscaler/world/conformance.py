@@ -17,19 +17,19 @@ from typing import Any
 import apsw.ext
 import orjson
 
-from agentscaler.domain.domain import Domain, Tool
+from agentscaler.domain.domain import Domain
 from agentscaler.errors import DomainError, RolloutFault
 from agentscaler.messages import Outcome
-from agentscaler.tasks.arguments import draw, draw_arguments, texts_of
+from agentscaler.tasks.arguments import texts_of
+from agentscaler.tasks.drawing import Record, draw_call, records_of
 from agentscaler.world import guard
 from agentscaler.world.binding import bind
 from agentscaler.world.environment import CallResult, Environment
 from agentscaler.world.new_ids import INTEGER_ID_START
-from agentscaler.world.program import CompiledTool, Program, Table, compile_domain
-from agentscaler.world.world import World, digest_of, rows_of
+from agentscaler.world.program import CompiledTool, Program, Table, compile_domain, rows_of
+from agentscaler.world.world import World, digest_of
 
 MAX_TRIES = 150
-MAX_RECORDS = 400
 NUM_READS = 8  # ok calls of a tool that reads; the first that works of one that writes
 NUM_FAILURES_LOOKED_AT = 3  # a tool's refused calls of which the whole world is compared
 
@@ -197,7 +197,7 @@ class _Trial:
 
     def run(self) -> None:
         for _ in range(2):
-            records = self._records()
+            records = records_of(self._environment.connection, self._world.program.tables, self._random)
             for compiled in self._world.program.tools.values():
                 if compiled.tool.name in self.worked:
                     continue
@@ -206,12 +206,12 @@ class _Trial:
                 except RolloutFault as fault:
                     self.problems.append(f"tool {compiled.tool.name}: {fault.words}")
 
-    def _try(self, compiled: CompiledTool, records: list[dict[str, Any]]) -> None:
+    def _try(self, compiled: CompiledTool, records: list[Record]) -> None:
         tool = compiled.tool
         self._expect_unchanged(compiled, '{"no such parameter": 1}', Outcome.INVALID_CALL)
         num_ok = 0
         for number in range(MAX_TRIES):
-            arguments = self._draw(tool, records)
+            arguments = draw_call(tool, records, self._texts, self._random)
             before = _State.of(self._environment) if number < NUM_FAILURES_LOOKED_AT or not compiled.is_write else None
             result = self._call_both(compiled, arguments)
             if result.outcome is Outcome.OK:
@@ -300,50 +300,6 @@ class _Trial:
         program = self._world.program
         past = World(program, self._world.seed, before.image).digest
         return past == digest_of(self._environment.connection, program.tables)
-
-    def _records(self) -> list[dict[str, Any]]:
-        """Rows with the columns of the rows that they refer to: values that belong together."""
-        tables = self._world.program.tables
-        rows = {
-            name: [dict(zip(table.columns, row, strict=True)) for row in rows_of(self._environment.connection, table)]
-            for name, table in tables.items()
-        }
-        found = []
-        for name, table in tables.items():
-            for row in self._random.sample(rows[name], min(len(rows[name]), MAX_RECORDS // len(tables) + 1)):
-                record: dict[str, Any] = {}
-                for key in table.foreign_keys:
-                    wanted = {
-                        target: row[own]
-                        for own, target in zip(key.columns, key.parent_columns, strict=True)
-                        if own in row
-                    }
-                    parent = next((p for p in rows[key.parent] if all(p.get(c) == v for c, v in wanted.items())), {})
-                    record.update(parent)
-                found.append({**record, **row, f"{name.rstrip('s')}": row[table.key[0]]})
-        return found
-
-    def _draw(self, tool: Tool, records: list[dict[str, Any]]) -> dict[str, Any]:
-        """Valid by the schema, where possible: from one record, from several, or any; sometimes with a text that is new."""
-        random, schema = self._random, tool.parameters
-        arguments = draw_arguments(schema, self._texts, random)
-        way = random.random()
-        record = random.choice(records) if records else {}
-        for name in list(arguments):
-            kind = schema["properties"][name]
-            if way > 0.4 and records and random.random() < 0.6:
-                record = random.choice(records)
-            value = record.get(name)
-            if kind.get("type") == "string" and "enum" not in kind and random.random() < 0.4:
-                value = random.choice(
-                    [v for v in record.values() if isinstance(v, str)] or [None]
-                )  # names need not agree
-            if value is not None and (way < 0.9 or random.random() < 0.5):
-                arguments[name] = value
-            elif kind.get("type") == "string" and "enum" not in kind and way > 0.8 and random.random() < 0.5:
-                fresh = f"New {draw(kind, self._texts, random)}"
-                arguments[name] = fresh if len(fresh) <= kind.get("maxLength", 1000) else arguments[name]
-        return arguments
 
 
 def _turn_round(db: apsw.Connection, program: Program) -> None:

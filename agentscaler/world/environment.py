@@ -4,7 +4,8 @@ Invariants: single use; no wall clock, no uuid, no network. A call is one transa
 not even the counter of new ids. A write that leaves every row as it was is a refusal. What a call answers depends on the world and
 the calls before it, on nothing else.
 
-Not thread-safe; one environment belongs to one conversation.
+Not thread-safe; one environment belongs to one conversation, and is closed at its end: its copy of the world is then rolled back and
+used again.
 """
 
 from __future__ import annotations
@@ -20,13 +21,11 @@ import orjson
 from agentscaler.domain.domain import fill_words
 from agentscaler.errors import FaultClass, RolloutFault
 from agentscaler.messages import Outcome
-from agentscaler.world import changeset, clock, functions, guard
+from agentscaler.world import changeset, clock, functions
 from agentscaler.world.binding import Invalid, bind, parse
 from agentscaler.world.changeset import Diff
-from agentscaler.world.new_ids import INTEGER_ID_START, NewIds
-from agentscaler.world.program import CompiledTool, Program
-
-__all__ = ["INTEGER_ID_START", "CallResult", "Environment"]
+from agentscaler.world.copies import Copy, Shelf
+from agentscaler.world.program import CompiledTool, Program, rows_of
 
 MAX_ROWS = 200
 MAX_RESULT_CHARS = 256 * 1024
@@ -47,20 +46,18 @@ class _Refused(Exception):
 
 
 class Environment:
-    def __init__(self, program: Program, seed: int, image: bytes):
-        self._program = program
-        self._changesets: list[bytes] = []
-        self._budget = budget = guard.Budget()
-        self._ids = NewIds(program, seed)
-        self._closed = False
+    """`shelf` is where the copy of the world's image comes from and goes back to; `image` where there is none on it."""
+
+    def __init__(self, program: Program, seed: int, image: bytes, shelf: Shelf):
         clock.freeze(program.clock_ms)
-        self._db = db = apsw.Connection(":memory:", vfs=clock.VFS_NAME)
-        db.deserialize("main", image)
-        guard.harden(db)
-        # Nothing that the connection holds may refer to this object: Python cannot collect a cycle through a connection.
-        functions.register_pure(db, budget.spend)
-        functions.register_world(db, program.domain.clock, self._ids)
-        db.set_progress_handler(budget.tick, guard.STEPS_PER_CHECK)
+        self._program = program
+        self._shelf = shelf
+        self._copy = copy = shelf.take() or Copy(program, seed, image)
+        self._db, self._budget, self._ids = copy.db, copy.budget, copy.ids
+        self._changesets: list[bytes] = []
+        self._writes: list[tuple[CompiledTool, dict[str, Any]]] = []
+        self._closed = False
+        copy.begin()
 
     def call(self, actor: str, tool: str, arguments: str | dict[str, Any]) -> CallResult:
         """Run one call. `arguments` is JSON text as a model wrote it, or a dict. Raises RolloutFault only where the tool itself ran
@@ -87,14 +84,22 @@ class Environment:
             return _error(Outcome.REFUSED, _TOO_MUCH if self._budget.exceeded else _database_words(error))
         except apsw.NoMemError:
             raise RolloutFault(FaultClass.TOOL_BUG, f"tool {tool} ran out of memory", retryable=False) from None
+        finally:
+            if self._copy.is_lost:
+                self._write_again()
 
     def close(self) -> Diff:
         """End the session; the net change of all calls, canonical."""
-        try:
-            return self.diff()
-        finally:
+        diff = self.diff()
+        if not self._closed:
             self._closed = True
-            self._db.close()
+            self._ids = self._ids.taken_down()
+            if self._copy.undo():
+                self._shelf.put(self._copy)
+            else:
+                self._db.close()
+            del self._copy, self._db  # they may be another environment's by now
+        return diff
 
     def diff(self) -> Diff:
         if not self._changesets:
@@ -109,15 +114,24 @@ class Environment:
 
     @property
     def connection(self) -> apsw.Connection:
-        """For oracles and tests that look at the tables themselves. Writing through it is not recorded."""
+        """For conformance and tests that look at the database itself. Writing through it is not recorded; the copy is not used again."""
+        self._copy.detach()
         return self._db
+
+    def tables(self) -> dict[str, list[tuple[apsw.SQLiteValue, ...]]]:
+        """All rows of all tables as they are now, in order of key: what an oracle compares."""
+        self._budget.reset()
+        return {name: rows_of(self._db, table) for name, table in self._program.tables.items()}
 
     def offences(self) -> list[str]:
         """`invariant: first offending row` of every invariant that does not hold now."""
-        self._budget.reset()
         found = []
         for invariant in self._program.domain.invariants:
-            row = self._db.execute(invariant.sql).fetchone()
+            self._budget.reset()
+            try:
+                row = self._db.execute(invariant.sql).fetchone()
+            except apsw.InterruptError:
+                row = ("takes too long",)
             if row is not None:
                 found.append(f"{invariant.name}: {', '.join(str(value) for value in row)}")
         return found
@@ -157,7 +171,17 @@ class Environment:
                 raise _Refused(f"More than {MAX_CHANGED_ROWS} rows would change; narrow the request.")
             content = self._content(compiled, bindings)  # what cannot be told is not done
         self._changesets.append(changes)
+        self._writes.append((compiled, bindings))
         return CallResult(Outcome.OK, content, keys)
+
+    def _write_again(self) -> None:
+        """SQLite rolled back the calls before the one that failed, too: what they wrote is written again, in the same order."""
+        self._copy.begin()
+        self._ids.reset()
+        for compiled, bindings in self._writes:
+            self._budget.reset()
+            for statement in compiled.tool.do:
+                self._db.execute(statement, bindings)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -165,7 +189,9 @@ class Environment:
         self._db.execute("SAVEPOINT call")
         try:
             yield
-            self._db.execute("RELEASE call")  # deferred foreign keys are checked here
+            if self._db.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0]:  # RELEASE asks only where it ends the transaction
+                raise _Refused(_DANGLING)
+            self._db.execute("RELEASE call")
         except BaseException:
             self._ids.rewind(mark)
             self._budget.rearm()
@@ -224,6 +250,7 @@ def _error(outcome: Outcome, words: str) -> CallResult:
 _OF_THE_CALL = (apsw.ConstraintError, apsw.InterruptError, apsw.TooBigError, apsw.SQLError, apsw.MismatchError)
 
 
+_DANGLING = "Something the request refers to does not exist, or something else still refers to it."
 _TOO_MUCH = "The request needs more work than one call may do; narrow it."
 
 
@@ -244,10 +271,7 @@ def _database_words(error: apsw.Error) -> str:
 
 _CONSTRAINTS = (
     ("UNIQUE constraint failed:", "There is already one with the same "),
-    (
-        "FOREIGN KEY constraint failed",
-        "Something the request refers to does not exist, or something else still refers to it",
-    ),
+    ("FOREIGN KEY constraint failed", _DANGLING.removesuffix(".")),
     ("CHECK constraint failed:", "Not allowed: "),
     ("NOT NULL constraint failed:", "A value is missing: "),
     ("cannot store", "A value has the wrong type: cannot store "),

@@ -6,6 +6,7 @@ holds this object and Python cannot collect a cycle through a connection.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from agentscaler.world.functions import BadValue, surrogate
@@ -21,6 +22,9 @@ class NewIds:
         self._prefixes = program.domain.ids
         self._integer = program.integer_ids
         self._seed = seed
+        self.reset()
+
+    def reset(self) -> None:
         self._counts: dict[str, int] = {}
         self.issued: set[tuple[str, Any]] = set()
 
@@ -35,6 +39,12 @@ class NewIds:
         )
         self.issued.add((table, fresh))
         return fresh
+
+    def taken_down(self) -> NewIds:
+        """As it stands now, for an environment that has ended: this one goes on with the copy."""
+        past = copy(self)
+        past._counts, past.issued = self.mark()
+        return past
 
     def mark(self) -> tuple[dict[str, int], set[tuple[str, Any]]]:
         return dict(self._counts), set(self.issued)

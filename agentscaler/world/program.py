@@ -76,6 +76,12 @@ class Program:
     write_tools: frozenset[str]
 
 
+def rows_of(db: apsw.Connection, table: Table) -> list[tuple[apsw.SQLiteValue, ...]]:
+    columns = ", ".join(f'"{column}"' for column in table.columns)
+    order = ", ".join(f'"{column}"' for column in table.key)
+    return db.execute(f'SELECT {columns} FROM "{table.name}" ORDER BY {order}').fetchall()
+
+
 _programs: dict[str, Program] = {}
 
 

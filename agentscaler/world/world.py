@@ -1,4 +1,5 @@
-"""A world: a domain's database, seeded, kept as an image from which every rollout gets a fresh copy in about 50 µs.
+"""A world: a domain's database, seeded, kept as an image of which every rollout gets a copy: a fresh one, or one that was rolled
+back to it (`copies`).
 
 Invariant: the same domain and seed give the same digest, which is over the rows' meaning (tables in order of name, rows in order
 of key), not over SQLite's pages.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import apsw
@@ -18,8 +19,9 @@ from agentscaler.domain.domain import Domain
 from agentscaler.errors import DomainError
 from agentscaler.world import clock, functions, guard
 from agentscaler.world.changeset import plain
+from agentscaler.world.copies import Shelf
 from agentscaler.world.environment import Environment
-from agentscaler.world.program import Program, Table, build_schema, compile_domain
+from agentscaler.world.program import Program, Table, build_schema, compile_domain, rows_of
 
 SEED_STEPS = 200_000_000
 SEED_CPU_S = 20.0
@@ -33,6 +35,7 @@ class World:
     program: Program
     seed: int
     image: bytes
+    _shelf: Shelf = field(default_factory=Shelf, repr=False, compare=False)
 
     @classmethod
     def build(cls, domain: Domain, seed: int) -> World:
@@ -81,7 +84,7 @@ class World:
             return digest_of(db, self.program.tables)
 
     def open(self) -> Environment:
-        return Environment(self.program, self.seed, self.image)
+        return Environment(self.program, self.seed, self.image, self._shelf)
 
 
 def digest_of(db: apsw.Connection, tables: dict[str, Table]) -> str:
@@ -92,12 +95,6 @@ def digest_of(db: apsw.Connection, tables: dict[str, Table]) -> str:
         for row in rows_of(db, tables[name]):
             total.update(canonical_json([plain(value) for value in row]).encode())
     return total.hexdigest()
-
-
-def rows_of(db: apsw.Connection, table: Table) -> list[tuple[apsw.SQLiteValue, ...]]:
-    columns = ", ".join(f'"{column}"' for column in table.columns)
-    order = ", ".join(f'"{column}"' for column in table.key)
-    return db.execute(f'SELECT {columns} FROM "{table.name}" ORDER BY {order}').fetchall()
 
 
 def _no_new_id(table: str) -> None:

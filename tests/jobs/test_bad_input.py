@@ -45,6 +45,26 @@ def test_one_line_that_names_the_key(run_job: RunJob, tmp_path: Path, arguments:
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], "input"),
+        (["domain=notes", "input=runs"], "not both"),
+        (["input=runs", "html=page.html"], "html"),
+        (["domain=notes", "rollout=3f"], "rollout"),
+        (["domain=notes", "html=/dev/null/page.html"], "html=/dev/null/page.html"),
+        (["domain=store", "domain.path=/no/such", "domain.name=mine"], "domain=mine"),
+        (["input=/no/such"], "input=/no/such"),
+    ],
+)
+def test_show_is_told_one_thing_to_show(run_job: RunJob, arguments: list[str], names: str) -> None:
+    run = run_job("show", *arguments)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.count("\n") == 1
+    assert names in run.stderr
+
+
 def test_a_port_in_use(run_job: RunJob, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -27,11 +27,11 @@ BROKEN = {
     "step": ("kind: write, intent: x, reference: [{calls: move_note}]", "reference.0"),
     "pattern": (
         f'{MISSING}, facts: {{folder: {{asked: ["("], question: x, says: y}}}}, reference: [{MOVE}]',
-        "facts.folder.asked",
+        "needs asked or about",
     ),
     "no pattern": (
         f"{MISSING}, facts: {{folder: {{asked: [], question: x, says: y}}}}, reference: [{MOVE}]",
-        "facts.folder.asked",
+        "facts.folder: Value error, pattern",
     ),
     # what its kind asks for
     "no facts": (f"{MISSING}, reference: [{MOVE}]", "needs facts"),

@@ -43,3 +43,19 @@ def test_the_set_is_large_and_has_both_sides() -> None:
 @pytest.mark.parametrize("words", ["", " ", "?", "no", "the policy " * 4000, "nothing left i'm not " * 2000])
 def test_degenerate_replies_end_quickly_and_are_no_refusals(words: str) -> None:
     assert not declines(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "refuses"),
+    [
+        ("As much as I would like to help, I may not do this.", True),
+        ("The rules are clear that no refund may be given in this case.", True),
+        ("I've cancelled it, and the fee won't be charged.", False),
+        ("I have refunded it; you cannot use the voucher any more.", False),
+        ("I cannot say how glad I am to help.", False),
+        ("I may not have understood you.", False),
+    ],
+)
+def test_what_held_out_wordings_showed(words: str, refuses: bool) -> None:
+    """Found wrong by the measurement of error rates (`verify/soundness/rates.py`), and mended."""
+    assert declines(words) is refuses

@@ -10,8 +10,8 @@ from typing import Any
 from agentscaler.canonical import canonical_json
 from agentscaler.domain.domain import Domain
 from agentscaler.world.environment import Environment
-from agentscaler.world.program import Table
-from agentscaler.world.world import World, rows_of
+from agentscaler.world.program import Table, rows_of
+from agentscaler.world.world import World
 
 SCHEMA = """
 CREATE TABLE boxes (

@@ -24,7 +24,8 @@ from agentscaler.domain.domain import Domain
 from agentscaler.domain.store import load_domain
 from agentscaler.messages import Outcome
 from agentscaler.tasks.arguments import draw_arguments, texts_of
-from agentscaler.world.environment import INTEGER_ID_START, MAX_RESULT_CHARS, MAX_ROWS, CallResult, Environment
+from agentscaler.world.environment import MAX_RESULT_CHARS, MAX_ROWS, CallResult, Environment
+from agentscaler.world.new_ids import INTEGER_ID_START
 from agentscaler.world.world import World, digest_of
 from tests.world.tiny_domain import tiny, tool
 

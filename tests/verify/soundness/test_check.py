@@ -11,7 +11,7 @@ from agentscaler.domain.store import load_domain
 from agentscaler.errors import TaskError
 from agentscaler.tasks.compile import compile_shipped, compile_task
 from agentscaler.tasks.task import Call, Task, WrittenTask
-from agentscaler.verify.soundness import check_soundness
+from agentscaler.verify.soundness.check import check_soundness
 
 NOTES = load_domain("notes")
 

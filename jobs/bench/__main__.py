@@ -1,0 +1,43 @@
+"""Measure something and print it as one flat JSON object, the last line of stdout.
+
+python -m jobs.bench                          lists what there is and how long each takes
+python -m jobs.bench world domain=airline     measures; `--help` after the name lists its keys
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+
+from jobs.compose import refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    what: str
+    takes: str
+
+
+# Each is a module of this package with `main(arguments) -> int`, and a file conf/bench_<name>.yaml.
+BENCHES = {
+    "world": Bench("a rollout's work on a world beside the same statements on bare SQLite", "30 s"),
+    "soundness": Bench(
+        "the verifier's error rates on held-out mutants, beside an independent oracle", "3 to 6 min a domain"
+    ),
+}
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("--help", "-h"):
+        print("python -m jobs.bench <what> key=value …   (times on 2 cores)\n")
+        for name, bench in BENCHES.items():
+            print(f"  {name:12}{bench.what}; {bench.takes}")
+        return 0
+    if arguments[0] not in BENCHES:
+        refuse(f"jobs.bench {arguments[0]}: no such bench ({', '.join(BENCHES)})")
+    return import_module(f"jobs.bench.{arguments[0]}").main(arguments[1:])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

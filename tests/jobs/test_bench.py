@@ -1,0 +1,61 @@
+"""Promises: `jobs.bench` lists what there is; each bench ends in one flat JSON object with the keys that README names; a wrong name or
+key is one line and exit code 2."""
+
+from __future__ import annotations
+
+import importlib
+
+import orjson
+import pytest
+
+from jobs.bench.__main__ import BENCHES, main
+from jobs.compose import CONF
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    figures = orjson.loads(capsys.readouterr().out.splitlines()[-1])
+    assert not any(isinstance(value, dict | list) for value in figures.values())
+    return figures
+
+
+def test_the_list_names_every_bench(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    for name, bench in BENCHES.items():
+        assert f"{name:12}{bench.what}; {bench.takes}" in printed
+        assert callable(importlib.import_module(f"jobs.bench.{name}").main)
+        assert (CONF / f"bench_{name}.yaml").is_file()
+
+
+def test_world_on_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["world", "domain=notes", "rounds=3", "rollouts=5"]) == 0
+    figures = last_line(capsys)
+    assert {"rollouts_per_s", "bare_rollouts_per_s", "ratio", "open_us", "call_us", "diff_us"} <= figures.keys()
+    assert figures["num_calls"] == 8
+    assert all(isinstance(value, str) or value > 0 for value in figures.values())  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["speed"], "jobs.bench speed: no such bench"),
+        (["world", "domain=nowhere"], "nowhere"),
+        (["world", "domain=notes", "num_writes=999"], "num_writes=999"),
+        (["world", "domain=notes", "rounds=0"], "rounds"),
+        (["world", "domain=notes", "+colour=red"], "colour"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+
+
+def test_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["world", "--help"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("python -m jobs.bench world ")
