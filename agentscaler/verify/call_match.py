@@ -67,8 +67,11 @@ def check_calls(task: Task, messages: Sequence[Message], write_tools: frozenset[
             for call, result in calls
             if call.name in write_tools
         ]
-    if task.kind.must_decline and not any(declines(m.content) for m in messages if m.role == "assistant"):
-        reasons.append("did not say that it cannot be done")
+    if task.kind.must_decline:
+        if not any(declines(m.content) for m in messages if m.role == "assistant"):
+            reasons.append("did not say that it cannot be done")
+        elif calls and not any(result and result.outcome is Outcome.OK for _, result in calls):
+            reasons.append("gave up after calls that all failed: that is no refusal by the policy")
     for answer in task.written.must_tell:
         reasons += _check_answer(answer, messages)
     if exact:

@@ -29,7 +29,7 @@ _CANNOT = rf"""
     |\bcan\s+neither\b|\bno\s+can\s+do\b
     |\b(have|has|had|there\s+is|there['’]s|there\s+are|i['’]ve|got)\s+no\s+(\w+\s+)?{_MEANS}
     |\bno\s+(\w+\s+)?(connection|access)\s+to\b
-    |\b(do|does){_N_T}\s+have\s+(\w+\s+){{0,3}}{_MEANS}
+    |{_NOT_OTHERS}\b(do|does){_N_T}\s+have\s+(\w+\s+){{0,3}}{_MEANS}
     |\bnone\s+of\s+(my|the)\s+(tools|functions)\b|\black\s+(the|a|any)\b|\bwithout\s+a\s+tool\b
     |\bonly\s+(help|assist|manage)\b|\b(outside|beyond|exceeds?)\s+(of\s+)?(what|my|the\s+(scope|tools|functions))\b
     |\b(tools?|functions?|abilit\w+|capabilit\w+)\b{_GAP}\b(do|does|is|are|can){_N_T}\b

@@ -5,11 +5,14 @@ Well-formed turns, an allowed stop reason, no repetition loop. Says nothing abou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from agentscaler.messages import Message
 from agentscaler.rollout.limits import StopReason
 
+# How engines write calls; in an agent's words it is a call that was cut off, or that no parser understood.
+_UNPARSED_CALL = re.compile(r"</?tool_call>|<function=|\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool[_▁]call")
 ALLOWED_STOPS = frozenset({StopReason.USER_STOP})
 
 
@@ -47,6 +50,8 @@ def _turns(messages: Sequence[Message]) -> list[str]:
                 waiting = [call.id for call in message.tool_calls]
                 if len(set(waiting)) != len(waiting):
                     reasons.append(f"turn {number}: call ids repeat")
+                if _UNPARSED_CALL.search(message.content):
+                    reasons.append(f"turn {number}: a tool call left among the words")
                 if not message.content.strip() and not waiting:
                     reasons.append(f"turn {number}: an empty message")
         before = role

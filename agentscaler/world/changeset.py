@@ -139,7 +139,7 @@ def _read(changeset: bytes, tables: dict[str, Table]) -> Iterator[_Change]:
 
 
 def _key(table: Table, values: tuple[Any, ...]) -> dict[str, Any]:
-    return {column: plain(value) for column, value in zip(table.columns, values, strict=True) if column in table.key}
+    return {column: plain(values[place]) for place, column in table.key_places}
 
 
 def _name(change: _Change) -> str:
@@ -147,13 +147,13 @@ def _name(change: _Change) -> str:
 
 
 def _value(table: Table, column: str, value: Any) -> Any:
-    if isinstance(value, str):
-        if column in table.json_columns:
-            return _json(value)
-        if column in table.semantic:
-            return " ".join(value.casefold().split())
-        return value
-    return plain(value)
+    if not isinstance(value, str):
+        return plain(value)
+    if column in table.json_columns:
+        return _json(value)
+    if column in table.semantic:
+        return " ".join(value.casefold().split())
+    return value
 
 
 def _json(text: str) -> Any:

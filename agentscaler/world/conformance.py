@@ -29,7 +29,7 @@ from agentscaler.world.new_ids import INTEGER_ID_START
 from agentscaler.world.program import CompiledTool, Program, Table, compile_domain, rows_of
 from agentscaler.world.world import World, digest_of
 
-MAX_TRIES = 150
+MAX_TRIES = 1000  # for tools that want several values that belong together; most work within ten
 NUM_READS = 8  # ok calls of a tool that reads; the first that works of one that writes
 NUM_FAILURES_LOOKED_AT = 3  # a tool's refused calls of which the whole world is compared
 

@@ -36,7 +36,7 @@ class ForeignKey:
 class Table:
     """`columns` are the stored ones, as a changeset lists them: generated columns are not among them. `key` are the primary key's
     columns in order; `surrogate` is the key column that `new_id` fills, if any. `names` says of which tables a column holds
-    surrogate keys, followed through foreign keys of any length."""
+    surrogate keys, followed through foreign keys of any length; `key_places` are the key's places among `columns`."""
 
     name: str
     columns: tuple[str, ...]
@@ -49,6 +49,7 @@ class Table:
     json_columns: frozenset[str]
     wholly_exempt: bool
     names: dict[str, tuple[str, ...]]
+    key_places: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +257,7 @@ def _tables(db: apsw.Connection, domain: Domain) -> dict[str, Table]:
             classes["json"],
             wholly,
             {},
+            tuple((place, column) for place, column in enumerate(columns) if column in key),
         )
     for entry in (*domain.columns.exempt, *domain.columns.semantic, *domain.columns.json_):
         table, _, column = entry.partition(".")

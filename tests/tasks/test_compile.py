@@ -27,11 +27,11 @@ BROKEN = {
     "step": ("kind: write, intent: x, reference: [{calls: move_note}]", "reference.0"),
     "pattern": (
         f'{MISSING}, facts: {{folder: {{asked: ["("], question: x, says: y}}}}, reference: [{MOVE}]',
-        "needs asked or about",
+        "facts.folder: Value error, pattern",
     ),
     "no pattern": (
         f"{MISSING}, facts: {{folder: {{asked: [], question: x, says: y}}}}, reference: [{MOVE}]",
-        "facts.folder: Value error, pattern",
+        "needs asked or about",
     ),
     # what its kind asks for
     "no facts": (f"{MISSING}, reference: [{MOVE}]", "needs facts"),

@@ -129,9 +129,15 @@ class Material:
         return found
 
     def refused_write(self, random: Random) -> Call | None:
+        return self._failed(self.ground.writes, random)
+
+    def failed_read(self, random: Random) -> Call | None:
+        return self._failed(self.ground.reads, random)
+
+    def _failed(self, tools: Sequence[Tool], random: Random) -> Call | None:
         with scratch(self.ground.world) as environment:
-            for _ in range(10 if self.ground.writes else 0):
-                call = self.ground.draw(random.choice(self.ground.writes), random)
+            for _ in range(10 if tools else 0):
+                call = self.ground.draw(random.choice(tools), random)
                 if call_in(environment, call).outcome is not Outcome.OK:
                     return call
         return None

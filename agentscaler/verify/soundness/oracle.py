@@ -21,6 +21,7 @@ from agentscaler.verify.soundness.tables import Comparison, End
 from agentscaler.world.program import Program
 
 _NOTHING_WRITTEN = {Kind.READ_ONLY, Kind.REFUSAL, Kind.IRRELEVANT}
+_MARKUP = ("<tool_call>", "</tool_call>", "<function=", "[TOOL_CALLS]", "<|python_tag|>", "<|tool_call", "<|tool▁call")
 _REFUSED = {Kind.REFUSAL, Kind.IRRELEVANT}
 
 
@@ -65,8 +66,14 @@ class Oracle:
                         yield f"{call.name} was called, where nothing may be written"
         if kind in _REFUSED and not any(refuses(m.content) for m in messages if m.role == "assistant"):
             yield "no reply refuses"
+        if kind in _REFUSED and {m.outcome for m in messages if m.role == "tool"} and not _has_ok(messages):
+            yield "all calls failed before the refusal"
         for answer in self._task.written.must_tell:
             yield from _untold(answer, messages)
+
+
+def _has_ok(messages: Sequence[Message]) -> bool:
+    return any(m.outcome is Outcome.OK for m in messages if m.role == "tool")
 
 
 def _faults(messages: Sequence[Message], stop_reason: StopReason) -> Iterable[str]:
@@ -87,6 +94,8 @@ def _faults(messages: Sequence[Message], stop_reason: StopReason) -> Iterable[st
             if message.role != "user" or messages[place - 2].role != "assistant" or messages[place - 2].tool_calls:
                 yield f"message {place} ({message.role}) comes out of turn"
             continue
+        if any(mark in message.content for mark in _MARKUP):
+            yield f"message {place} holds a call as words"
         if message.content.strip() == "" and len(message.tool_calls) == 0:
             yield f"message {place} is empty"
         results = []

@@ -99,6 +99,13 @@ def claimed_instead(material: Material, random: Random) -> Mutant | None:
     return Mutant("claimed_instead", steps, words, expected=False)
 
 
+def refused_after_failures(material: Material, random: Random) -> Mutant | None:
+    """A refusal that follows failed look-ups alone: the agent gave up, whatever it says."""
+    if not material.task.kind.must_decline or (call := material.failed_read(random)) is None:
+        return None
+    return Mutant("refused_after_failures", (call,) * random.randint(1, 2), random.choice(REFUSALS), expected=False)
+
+
 def refused_instead(material: Material, random: Random) -> Mutant | None:
     """A refusal said where the task can be done: with nothing done, with part of it, with all."""
     if material.task.kind.must_decline:
@@ -196,6 +203,11 @@ def _suffix(day: int) -> str:
 Messages = Sequence[Message]
 
 
+def _call_among_the_words(messages: Messages) -> list[Message]:
+    cut_off = Message("assistant", '<tool_call>\n{"name": "find", "arguments": {"text": "a')
+    return [*messages[:-1], cut_off, Message("user", "Please go on."), messages[-1]]
+
+
 def _result_without_call(messages: Messages) -> list[Message]:
     stray = Message("tool", "{}", tool_call_id="call_of_nobody", outcome=messages[-1].outcome)
     return [*messages[:-1], stray, messages[-1]]
@@ -217,6 +229,7 @@ FAULTS: dict[str, Callable[[Messages], list[Message]]] = {
     "no system message": lambda messages: list(messages[1:]),
     "no opening": lambda messages: [messages[0], *messages[2:]],
     "an empty message on the way": lambda messages: [*messages[:2], Message("assistant", ""), *messages[2:]],
+    "a call among the words": _call_among_the_words,
     "the user speaks last": lambda messages: [*messages, Message("user", "Thank you.")],
     "the user speaks twice": lambda messages: [*messages[:2], Message("user", "Hello?"), *messages[2:]],
     "nothing but an opening": lambda messages: list(messages[:2]),
@@ -241,6 +254,7 @@ WORD_OPERATORS: tuple[Operator, ...] = (
     one_answer_missing,
     refusal_worded,
     claimed_instead,
+    refused_after_failures,
     refused_instead,
     other_closing,
     said_twice,
