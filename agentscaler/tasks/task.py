@@ -41,6 +41,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_SENTENCE = r"(?:[^.!?]|[.!?](?=\S)(?!\?))*"  # a point inside 130.00 or an e-mail address ends none
 _BEGGING = "tell|give|specify|provide|need|know|enter|state|clarify|choose|pick|select|ask|missing|name|share|confirm"
 
 
@@ -70,12 +71,8 @@ class Fact(_Frozen):
         if not self.about:
             return self.asked
         word = rf"\b(?:{'|'.join(self.about)})\b"
-        return (
-            *self.asked,
-            rf"{word}[^.!?]*\?",
-            rf"\b(?:which|what)\b[^.!?]*{word}",
-            rf"\b(?:{_BEGGING})\b[^.!?]*{word}",
-        )
+        before = (rf"\b(?:{begin})\b{_SENTENCE}{word}" for begin in ("which|what", _BEGGING))
+        return (*self.asked, rf"{word}{_SENTENCE}\?", *before)
 
     def is_asked(self, words: str) -> bool:
         return any(re.search(pattern, words, re.IGNORECASE) for pattern in self.patterns)

@@ -31,6 +31,7 @@ _WANTS_A_YES = re.compile(
     r"\b(proceed|go\s+(ahead|on)|continue|confirm\w*|agree|are\s+you\s+sure|happy\s+with)\b",
     re.IGNORECASE,
 )
+_CHOICE = re.compile(r"\b(or(?!\s+not\b)|which|what|who|when|where|how)\b", re.IGNORECASE)
 
 
 class ScriptedUser:
@@ -64,12 +65,9 @@ class ScriptedUser:
 
 
 def wants_a_yes(words: str) -> bool:
-    """Whether the last question can be answered by yes: "Shall I go ahead?", but not "Shall I use the card or the voucher?"."""
-    questions = re.findall(r"[^.!?\n]*\?", _COURTESY.sub("", words))
-    last = questions[-1] if questions else ""
-    return bool(_WANTS_A_YES.search(last)) and not re.search(
-        r"\b(or(?!\s+not\b)|which|what|who|when|where|how)\b", last, re.IGNORECASE
-    )
+    """Whether all that is asked can be answered by yes: "Shall I go ahead?", but not "Shall I use the card or the voucher?"."""
+    questions = re.findall(r"(?:[^.!?\n]|[.!?](?=\S))*\?", _COURTESY.sub("", words))
+    return bool(questions and _WANTS_A_YES.search(questions[-1])) and not any(map(_CHOICE.search, questions))
 
 
 def asked_facts(task: WrittenTask, words: str) -> list[str]:

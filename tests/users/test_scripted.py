@@ -115,6 +115,8 @@ def test_who_wants_a_yes_gets_one_that_is_bound_to_what_was_asked_for(question: 
         "Which title shall I give it?",
         "Let me know. Where is it?",
         "Shall I go on? And what is your e-mail address?",
+        "And what is your e-mail address? Shall I go on?",
+        "Would you like the card or the voucher (balance 130.00 euros), and shall I book it?",
     ],
 )
 def test_what_no_yes_answers_gets_none(question: str) -> None:
@@ -133,6 +135,8 @@ def test_confirmations_are_bounded() -> None:
         ("Which card shall I charge?", True),
         ("How would you like to pay?", True),
         ("Please tell me the payment method.", True),
+        ("Would you like to pay by Visa or with the voucher (balance 130.00 euros)?", True),
+        ("What for a price of 12.50, ann@example.org: which card?", True),
         ("I need to know which card to use.", True),
         ("Your card was charged $20.", False),
         ("The payment went through. Is there anything else?", False),

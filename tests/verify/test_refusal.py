@@ -54,8 +54,10 @@ def test_degenerate_replies_end_quickly_and_are_no_refusals(words: str) -> None:
         ("I have refunded it; you cannot use the voucher any more.", False),
         ("I cannot say how glad I am to help.", False),
         ("I may not have understood you.", False),
+        ("I am sorry, I cannot book hotels. We only handle flights, so I have booked nothing.", True),
+        ("I cannot assign seats, so I have changed nothing.", True),
     ],
 )
 def test_what_held_out_wordings_showed(words: str, refuses: bool) -> None:
-    """Found wrong by the measurement of error rates (`verify/soundness/rates.py`), and mended."""
+    """Found wrong by fresh readers or by the measurement of error rates (`verify/soundness/rates.py`), and mended."""
     assert declines(words) is refuses

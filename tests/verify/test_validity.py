@@ -45,7 +45,10 @@ def test_every_other_stop_is_named(stop: StopReason) -> None:
         ((*GOOD[:3], replace(GOOD[3], outcome=None), *GOOD[4:]), "without an outcome"),
         ((*GOOD[:2], replace(GOOD[2], tool_calls=(CALL, CALL)), *GOOD[3:]), "call ids repeat"),
         ((*GOOD[:4], Message("assistant", "  "), *GOOD[5:]), "an empty message"),
-        ((*GOOD[:4], Message("assistant", '<tool_call>\n{"name": "find_no'), *GOOD[5:]), "a tool call left among the words"),
+        (
+            (*GOOD[:4], Message("assistant", '<tool_call>\n{"name": "find_no'), *GOOD[5:]),
+            "a tool call left among the words",
+        ),
         ((*GOOD[:4], *GOOD[5:]), "the user speaks after tool"),
         ((*GOOD[:5], GOOD[5], *GOOD[5:]), "the user speaks after user"),
         (GOOD[:4], "last word is missing"),
