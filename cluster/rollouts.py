@@ -143,7 +143,9 @@ class _Job:
         await self._committer.call("flush")
         progress = await self._dispatcher.call("progress")
         on_tick(progress, time.monotonic() - started)
-        if progress.outcomes["void"]:  # an engine that dies fails all that is in flight within a second, before the next look at it
+        if progress.outcomes[
+            "void"
+        ]:  # an engine that dies fails all that is in flight within a second, before the next look at it
             await self._check_engines()
         return progress
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from agentscaler.errors import RolloutFault
 from agentscaler.messages import Outcome
-from agentscaler.tasks.arguments import resolve, texts_of
-from agentscaler.tasks.drawing import draw_call, records_of
+from agentscaler.tasks.arguments import resolve
 from agentscaler.tasks.task import WrittenTask
 from agentscaler.world.changeset import Diff
+from agentscaler.world.drawing import draw_call, records_of, texts_of
 from agentscaler.world.environment import CallResult
 from agentscaler.world.world import World
 

@@ -12,10 +12,11 @@ import orjson
 
 from agentscaler.domain.domain import Domain
 from agentscaler.messages import Message, ToolCall, Usage
-from agentscaler.tasks.arguments import draw_arguments, resolve
+from agentscaler.tasks.arguments import resolve
 from agentscaler.tasks.task import Answer, Ask, Say, Task
 from agentscaler.teachers.chat import Agent, TeacherIdentity
 from agentscaler.verify.call_match import spell
+from agentscaler.world.drawing import draw_arguments
 from agentscaler.world.environment import CallResult
 
 

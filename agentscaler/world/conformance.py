@@ -20,10 +20,9 @@ import orjson
 from agentscaler.domain.domain import Domain
 from agentscaler.errors import DomainError, RolloutFault
 from agentscaler.messages import Outcome
-from agentscaler.tasks.arguments import texts_of
-from agentscaler.tasks.drawing import Record, draw_call, records_of
 from agentscaler.world import guard
 from agentscaler.world.binding import bind
+from agentscaler.world.drawing import Record, draw_call, records_of, texts_of
 from agentscaler.world.environment import CallResult, Environment
 from agentscaler.world.new_ids import INTEGER_ID_START
 from agentscaler.world.program import CompiledTool, Program, Table, compile_domain, rows_of

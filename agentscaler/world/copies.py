@@ -46,6 +46,7 @@ class Copy:
         return self.in_savepoint and not self.db.in_transaction
 
     def begin(self) -> None:
+        self.budget.reset()  # it may have lain for long, and time is counted from the last reset
         self.db.execute("SAVEPOINT environment")
         self.in_savepoint = True
 

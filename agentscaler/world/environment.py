@@ -114,8 +114,10 @@ class Environment:
 
     @property
     def connection(self) -> apsw.Connection:
-        """For conformance and tests that look at the database itself. Writing through it is not recorded; the copy is not used again."""
+        """For conformance and tests that look at the database itself. Writing through it is not recorded; the copy is not used again.
+        What is run on it has a call's budget from here on."""
         self._copy.detach()
+        self._budget.reset()
         return self._db
 
     def tables(self) -> dict[str, list[tuple[apsw.SQLiteValue, ...]]]:

@@ -3,6 +3,7 @@ bounded; a copy whose connection was handed out is not used again."""
 
 from __future__ import annotations
 
+import time
 from random import Random
 from typing import Any
 
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from agentscaler.domain.store import load_domain
 from agentscaler.messages import Outcome
-from agentscaler.tasks.arguments import draw_arguments, texts_of
 from agentscaler.world import copies
+from agentscaler.world.drawing import draw_arguments, texts_of
 from agentscaler.world.environment import Environment
 from agentscaler.world.world import World
 from tests.world.tiny_domain import MOVE, SHELF, TITLE, tiny, tool
@@ -121,6 +122,18 @@ def test_a_connection_that_was_handed_out_is_not_used_again() -> None:
     assert environment.call("agent", "create_folder", {"name": "Newer"}).outcome is Outcome.OK
     assert len(environment.close()["folders"]) == 2
     assert play(world, 3, 20) == play(fresh(), 3, 20)
+
+
+def test_a_copy_that_lay_for_long_has_a_fresh_budget() -> None:
+    world = fresh()
+    world.open().close()
+    start = time.thread_time()
+    while time.thread_time() - start < 0.5:  # more than a call may take
+        pass
+    environment = world.open()
+    for _ in range(200):
+        environment.connection.execute("SELECT count(*) FROM notes a, notes b, notes c").fetchall()
+    environment.close()
 
 
 def test_idle_copies_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from agentscaler.domain.domain import Domain
 from agentscaler.domain.store import load_domain
 from agentscaler.messages import Outcome
-from agentscaler.tasks.arguments import draw_arguments, texts_of
+from agentscaler.world.drawing import draw_arguments, texts_of
 from agentscaler.world.environment import MAX_RESULT_CHARS, MAX_ROWS, CallResult, Environment
 from agentscaler.world.new_ids import INTEGER_ID_START
 from agentscaler.world.world import World, digest_of

@@ -11,7 +11,7 @@ import orjson
 
 from agentscaler.domain.store import load_domain
 from agentscaler.messages import Outcome
-from agentscaler.tasks.arguments import draw_arguments, texts_of
+from agentscaler.world.drawing import draw_arguments, texts_of
 from agentscaler.world.environment import Environment
 from agentscaler.world.world import World
 

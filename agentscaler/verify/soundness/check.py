@@ -18,12 +18,13 @@ import orjson
 from agentscaler.domain.domain import Domain
 from agentscaler.errors import TaskError
 from agentscaler.messages import Outcome
-from agentscaler.tasks.arguments import draw_arguments, other_values, resolve, texts_of
+from agentscaler.tasks.arguments import resolve
 from agentscaler.tasks.task import Call, Task
 from agentscaler.verify.soundness.ground import ground_of
 from agentscaler.verify.soundness.judge import Judge, Played
 from agentscaler.verify.verdict import VerdictOutcome
 from agentscaler.world.compare import same
+from agentscaler.world.drawing import draw_arguments, other_values, texts_of
 from agentscaler.world.environment import CallResult, Environment
 from agentscaler.world.world import World
 

@@ -13,10 +13,9 @@ import apsw
 from agentscaler.domain.domain import Tool
 from agentscaler.errors import RolloutFault
 from agentscaler.messages import Outcome
-from agentscaler.tasks.arguments import texts_of
-from agentscaler.tasks.drawing import Record, draw_call, records_of
 from agentscaler.tasks.task import Call
 from agentscaler.world import functions
+from agentscaler.world.drawing import Record, draw_call, records_of, texts_of
 from agentscaler.world.environment import CallResult, Environment
 from agentscaler.world.program import Table
 from agentscaler.world.world import World
