@@ -15,6 +15,7 @@ from typing import ClassVar
 import apsw
 
 from agentscaler.world import clock, functions, guard
+from agentscaler.world.changeset import ChangeLog
 from agentscaler.world.new_ids import NewIds
 from agentscaler.world.program import Program
 
@@ -36,6 +37,8 @@ class Copy:
         guard.harden(db)
         functions.register_pure(db, budget.spend)
         functions.register_world(db, program.domain.clock, ids)
+        self.log = log = ChangeLog(program.tables)
+        db.preupdate_hook(log)
         db.set_progress_handler(budget.tick, guard.STEPS_PER_CHECK)
         self.in_savepoint = False
 

@@ -54,7 +54,7 @@ class Environment:
         self._shelf = shelf
         self._copy = copy = shelf.take() or Copy(program, seed, image)
         self._db, self._budget, self._ids = copy.db, copy.budget, copy.ids
-        self._changesets: list[bytes] = []
+        self._changes: changeset.Changes = {}
         self._writes: list[tuple[CompiledTool, dict[str, Any]]] = []
         self._closed = False
         copy.begin()
@@ -102,15 +102,11 @@ class Environment:
         return diff
 
     def diff(self) -> Diff:
-        if not self._changesets:
-            return {}
-        return changeset.canonical_diff(changeset.join(self._changesets), self._program.tables, self._ids.issued)
+        return changeset.canonical_diff(self._changes, self._program.tables, self._ids.issued)
 
     def net_keys(self) -> tuple[str, ...]:
         """`table/key` of every row that now differs from the start."""
-        return (
-            changeset.changed_keys(changeset.join(self._changesets), self._program.tables) if self._changesets else ()
-        )
+        return changeset.changed_keys(self._changes, self._program.tables)
 
     @property
     def connection(self) -> apsw.Connection:
@@ -157,22 +153,18 @@ class Environment:
     def _write(self, compiled: CompiledTool, bindings: dict[str, Any]) -> CallResult:
         with self._transaction():
             self._require(compiled, bindings)
-            session = apsw.Session(self._db, "main")
-            try:
-                session.attach()
-                for statement in compiled.tool.do:
-                    self._db.execute(statement, bindings)
-                changes = session.changeset()
-            finally:
-                session.close()
+            self._copy.log.clear()
+            for statement in compiled.tool.do:
+                self._db.execute(statement, bindings)
+            changes = self._copy.log.take()
             if not changes:
                 words = "what you asked for is already so, or there is nothing to change"
                 raise _Refused(f"{compiled.tool.name} changed nothing: {words}.")
-            keys = changeset.changed_keys(changes, self._program.tables, MAX_CHANGED_ROWS + 1)
-            if len(keys) > MAX_CHANGED_ROWS:
+            if len(changes) > MAX_CHANGED_ROWS:
                 raise _Refused(f"More than {MAX_CHANGED_ROWS} rows would change; narrow the request.")
+            keys = changeset.changed_keys(changes, self._program.tables)
             content = self._content(compiled, bindings)  # what cannot be told is not done
-        self._changesets.append(changes)
+        changeset.join(self._changes, changes)
         self._writes.append((compiled, bindings))
         return CallResult(Outcome.OK, content, keys)
 

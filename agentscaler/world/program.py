@@ -36,7 +36,8 @@ class ForeignKey:
 class Table:
     """`columns` are the stored ones, as a changeset lists them: generated columns are not among them. `key` are the primary key's
     columns in order; `surrogate` is the key column that `new_id` fills, if any. `names` says of which tables a column holds
-    surrogate keys, followed through foreign keys of any length; `key_places` are the key's places among `columns`."""
+    surrogate keys, followed through foreign keys of any length; `key_places` are the key's places among `columns`; `picks` are the
+    places of `columns` among all of a row that SQLite stores, where it stores generated ones besides."""
 
     name: str
     columns: tuple[str, ...]
@@ -50,6 +51,7 @@ class Table:
     wholly_exempt: bool
     names: dict[str, tuple[str, ...]]
     key_places: tuple[tuple[int, str], ...]
+    picks: tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,9 @@ def rows_of(db: apsw.Connection, table: Table) -> list[tuple[apsw.SQLiteValue, .
     return db.execute(f'SELECT {columns} FROM "{table.name}" ORDER BY {order}').fetchall()
 
 
+_VIRTUAL = (
+    2  # pragma_table_xinfo's mark of a generated column that is not stored; the preupdate hook cannot step over it
+)
 _programs: dict[str, Program] = {}
 
 
@@ -222,9 +227,12 @@ def _tables(db: apsw.Connection, domain: Domain) -> dict[str, Table]:
     named = {"exempt": domain.columns.exempt, "semantic": domain.columns.semantic, "json": domain.columns.json_}
     actual = {row[0].lower(): row[0] for row in rows}
     for name, kind, strict in rows:
-        info: list[Any] = db.execute(
-            "SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden = 0", (name,)
+        laid_out: list[Any] = db.execute(
+            "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?) ORDER BY cid", (name,)
         ).fetchall()
+        if virtual := next((row[0] for row in laid_out if row[3] == _VIRTUAL), None):
+            raise DomainError(f"{domain.name}: table {name}: generated column {virtual} must be STORED")
+        info = [row for row in laid_out if row[3] == 0]
         columns = tuple(row[0] for row in info)
         key = tuple(row[0] for row in sorted((row for row in info if row[2]), key=lambda row: row[2]))
         if kind != "table" or not strict:
@@ -258,6 +266,7 @@ def _tables(db: apsw.Connection, domain: Domain) -> dict[str, Table]:
             wholly,
             {},
             tuple((place, column) for place, column in enumerate(columns) if column in key),
+            tuple(place for place, row in enumerate(laid_out) if row[3] == 0) if len(info) < len(laid_out) else None,
         )
     for entry in (*domain.columns.exempt, *domain.columns.semantic, *domain.columns.json_):
         table, _, column = entry.partition(".")

@@ -21,9 +21,9 @@ class Bench:
 
 # Each is a module of this package with `main(arguments) -> int`, and a file conf/bench_<name>.yaml.
 BENCHES = {
-    "world": Bench("a rollout's work on a world beside the same statements on bare SQLite", "30 s"),
+    "world": Bench("a rollout's work on a world beside the same statements on bare SQLite", "20 s"),
     "soundness": Bench(
-        "the verifier's error rates on held-out mutants, beside an independent oracle", "3 to 6 min a domain"
+        "the verifier's error rates on held-out mutants, beside an independent oracle", "1 min a domain"
     ),
 }
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from agentscaler.domain.domain import Domain
 from agentscaler.domain.store import load_domain
+from agentscaler.errors import DomainError
 from agentscaler.messages import Outcome
 from agentscaler.world.drawing import draw_arguments, texts_of
 from agentscaler.world.environment import MAX_RESULT_CHARS, MAX_ROWS, CallResult, Environment
@@ -284,12 +285,16 @@ def test_what_cannot_be_told_is_not_done() -> None:
 
 
 def test_generated_columns_are_no_part_of_the_diff() -> None:
-    columns = "a INTEGER PRIMARY KEY, twice INTEGER AS (a * 2), b INTEGER, thrice INTEGER AS (a * 3) STORED, c TEXT"
+    columns = (
+        "a INTEGER PRIMARY KEY, twice INTEGER AS (a * 2) STORED, b INTEGER, thrice INTEGER AS (a * 3) STORED, c TEXT"
+    )
     also = f"CREATE TABLE sums ({columns}) STRICT;"
     add = tool("add", do=["INSERT INTO sums (a, b, c) VALUES (7, 8, 'nine')"])
     environment = World.of(tiny(add, also=also), 1).open()
     assert environment.call("agent", "add", {}).outcome is Outcome.OK
     assert environment.close() == {"sums": [{"op": "insert", "key": {"a": 7}, "columns": {"b": 8, "c": "nine"}}]}
+    with pytest.raises(DomainError, match="sums: generated column twice must be STORED"):
+        World.of(tiny(add, also=also.replace("(a * 2) STORED", "(a * 2)")), 1)
 
 
 def test_a_closed_environment_is_no_refusal() -> None:
