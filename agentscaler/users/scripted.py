@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from zlib import crc32
 
 from agentscaler.messages import Message
 from agentscaler.rollout.record import UserIdentity
 from agentscaler.tasks.task import Task, WrittenTask
 
 UNMATCHED_REPLY = "I have told you all I know about that. Please go on with what you have."
-CONFIRMING_REPLY = "Yes, go ahead, as long as it is what I asked for."
+CONFIRMING_REPLIES = (
+    "Yes, go ahead, as long as it is what I asked for.",
+    "Yes please, just as I said.",
+    "Fine, go ahead, but only what I asked for.",
+    "Okay, do that, if it is what I wanted.",
+    "Yes, go on then. Nothing beyond what I asked.",
+    "Sure, just what I asked for, nothing else.",
+)
 MAX_UNMATCHED = 3
 MAX_CONFIRMED = 8  # an agent that asks again and again is told so like one that asks what nobody knows
 # Within one sentence: "Let me know. Shall I go on?" asks something.
@@ -57,7 +65,7 @@ class ScriptedUser:
             return " ".join(self._task.facts[name].says for name in fresh or asked)
         if is_question and wants_a_yes(words) and self._num_confirmed < MAX_CONFIRMED:
             self._num_confirmed += 1
-            return CONFIRMING_REPLY
+            return CONFIRMING_REPLIES[(crc32(self._task.id.encode()) + self._num_confirmed) % len(CONFIRMING_REPLIES)]
         if is_question:
             self.unmatched_questions += 1
             return UNMATCHED_REPLY if self.unmatched_questions <= MAX_UNMATCHED else None
