@@ -196,11 +196,11 @@ REFUSED: dict[str, tuple[list[tuple[str, dict[str, Any]]], str]] = {
     "a code that is none": ([BUY[0], ("show_cart", {"customer_id": TRISTAN, "promo_code": "NOPE"})], "no promo code"),
     "a code below its minimum": (
         [BUY[0], ("place_order", {**BUY[1][1], "promo_code": "BIGTREE12"})],
-        "does not fit this cart",
+        "does not fit what is in this cart",
     ),
     "a code of another category": (
         [BUY[0], ("place_order", {**BUY[1][1], "promo_code": "KITCHEN20"})],
-        "does not fit this cart",
+        "does not fit what is in this cart",
     ),
     "a code of another tier": (
         [
