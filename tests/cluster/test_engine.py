@@ -26,6 +26,7 @@ from agentscaler.teachers.endpoint import (
     engine_tools,
 )
 from agentscaler.teachers.few_shot import FOREIGN_EXAMPLES, build_shots
+from cluster import smollm2
 from cluster.engine import EngineConfig, EngineError, EngineProcess, last_words, preflight
 
 
@@ -103,6 +104,7 @@ def test_an_engine_that_dies_says_why_and_leaves_nothing(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_the_server_dies_with_its_owner(tmp_path: Path) -> None:
+    smollm2.materialize()  # on a fresh machine the weights are converted first, half a minute in which no server runs
     script = f"""
         import threading
         from pathlib import Path

@@ -4,10 +4,14 @@ key is one line and exit code 2."""
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import orjson
 import pytest
 
+from agentscaler.domain.store import load_domain, write_domains
+from agentscaler.shards.files import write_tasks
+from agentscaler.tasks.compile import compile_shipped
 from jobs.bench.__main__ import BENCHES, main
 from jobs.compose import CONF
 
@@ -33,6 +37,16 @@ def test_world_on_notes(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"rollouts_per_s", "bare_rollouts_per_s", "ratio", "open_us", "call_us", "diff_us"} <= figures.keys()
     assert figures["num_calls"] == 8
     assert all(isinstance(value, str) or value > 0 for value in figures.values())  # type: ignore[operator]
+
+
+def test_soundness_on_a_tasks_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tasks(tmp_path / "tasks.parquet", compile_shipped("notes")[:3])
+    write_domains([load_domain("notes")], tmp_path / "domains.parquet")
+    assert main(["soundness", f"tasks={tmp_path / 'tasks.parquet'}", "minimum=60"]) == 0
+    figures = last_line(capsys)
+    assert figures["num_tasks"] == 3
+    assert figures["mutants"] == 60
+    assert figures["false_pass"] == figures["false_fail"] == figures["noop_pass"] == 0
 
 
 @pytest.mark.parametrize(
