@@ -27,7 +27,7 @@ from agentscaler.pages.diagram import HOVER_SCRIPT, Column, Entity, Reference, d
 from agentscaler.pages.executed import Executed, execute_varied
 from agentscaler.pages.sql import highlight
 from agentscaler.tasks.task import Kind, WrittenTask
-from agentscaler.world.program import CompiledTool, Program, Table, rows_of
+from agentscaler.world.program import CompiledTool, Program, Table
 from agentscaler.world.world import World
 
 NUM_SAMPLES, NUM_EXAMPLES, NUM_CALLS = 5, 2, 5
@@ -115,7 +115,7 @@ def collect(domain: Domain, tasks: Sequence[WrittenTask] = (), seed: int = 1) ->
     world = World.of(domain, seed)
     program = world.program
     environment = world.open()
-    rows = [rows_of(environment.connection, table) for table in program.tables.values()]
+    rows = list(environment.tables().values())
     columns = {name: _columns(environment.connection, table) for name, table in program.tables.items()}
     environment.close()
     entities = [

@@ -117,7 +117,7 @@ class Environment:
         return self._db
 
     def tables(self) -> dict[str, list[tuple[apsw.SQLiteValue, ...]]]:
-        """All rows of all tables as they are now, in order of key: what an oracle compares."""
+        """All rows of all tables as they are now, in order of key."""
         self._budget.reset()
         return {name: rows_of(self._db, table) for name, table in self._program.tables.items()}
 

@@ -104,19 +104,15 @@ def measure(world: World, work: Work, config: WorldBench) -> dict[str, float | i
     bare_changes = play_bare(world, work)
     assert bare_changes
 
-    def ours() -> None:
-        environment = world.open()
+    def ours(played: World = world) -> None:
+        environment = played.open()
         for name, text in work.calls:
             environment.call("agent", name, text)
         if not same(work.expected, environment.close()):
             raise RuntimeError("a rollout ended otherwise than the first")
 
     def fresh() -> None:
-        environment = World(world.program, world.seed, world.image).open()
-        for name, text in work.calls:
-            environment.call("agent", name, text)
-        if not same(work.expected, environment.close()):
-            raise RuntimeError("a rollout ended otherwise than the first")
+        ours(World(world.program, world.seed, world.image))
 
     def bare() -> None:
         if play_bare(world, work) != bare_changes:
