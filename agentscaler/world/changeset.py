@@ -10,7 +10,7 @@ several tables too. `labels` numbers the rows so that the order of creation does
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ Diff = dict[str, list[dict[str, Any]]]
 """table -> changes, each {"op": insert | update | delete, "key": {column: value}, "columns": {column: new value}}."""
 
 ORJSON_DEPTH = 254  # levels that orjson writes
+STEPS_A_ROW = 100  # of a call's budget: else a runaway write ran into the bound of time (a fault) before that of steps (a refusal)
 MAX_JSON_DEPTH = 100  # leaves room for the diff around a value, and for recursion in Python
 
 
@@ -39,7 +40,8 @@ class ChangeLog:
     The session extension tells the same; but it loads every table's layout again in every session and prepares its own statements: 90 us a
     writing call of airline, the hook 3 us a changed row. Holds no reference to a connection."""
 
-    def __init__(self, tables: dict[str, Table]):
+    def __init__(self, tables: dict[str, Table], charge: Callable[[int], None]):
+        self._charge = charge
         self._tables = {
             name: (tuple(table.columns.index(column) for column in table.key), table.picks)
             for name, table in tables.items()
@@ -50,6 +52,7 @@ class ChangeLog:
         name = change.table_name
         if (table := self._tables.get(name)) is None:
             return
+        self._charge(STEPS_A_ROW)
         places, picks = table
         old, new = change.old, change.new
         if picks is not None:

@@ -37,7 +37,7 @@ class Copy:
         guard.harden(db)
         functions.register_pure(db, budget.spend)
         functions.register_world(db, program.domain.clock, ids)
-        self.log = log = ChangeLog(program.tables)
+        self.log = log = ChangeLog(program.tables, budget.charge)
         db.preupdate_hook(log)
         db.set_progress_handler(budget.tick, guard.STEPS_PER_CHECK)
         self.in_savepoint = False

@@ -218,7 +218,12 @@ class Budget:
             return False
         return True
 
+    def charge(self, steps: int) -> None:
+        """Counted; what is too much shows at the next check."""
+        self._steps += steps
+
     def spend(self, steps: int) -> None:
+        """Counted, and stopped at once where it is too much."""
         self._steps += steps
         if self._steps >= self._max_steps:
             self.exceeded = "steps"
