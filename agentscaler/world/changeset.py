@@ -25,7 +25,7 @@ Diff = dict[str, list[dict[str, Any]]]
 """table -> changes, each {"op": insert | update | delete, "key": {column: value}, "columns": {column: new value}}."""
 
 ORJSON_DEPTH = 254  # levels that orjson writes
-STEPS_A_ROW = 100  # of a call's budget: else a runaway write ran into the bound of time (a fault) before that of steps (a refusal)
+STEPS_A_ROW = 400  # of a call's budget: else a runaway write ran into the bound of time (a fault) before that of steps (a refusal)
 MAX_JSON_DEPTH = 100  # leaves room for the diff around a value, and for recursion in Python
 
 

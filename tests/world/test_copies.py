@@ -3,6 +3,7 @@ bounded; a copy whose connection was handed out is not used again."""
 
 from __future__ import annotations
 
+import gc
 import time
 from random import Random
 from typing import Any
@@ -16,6 +17,7 @@ from agentscaler.messages import Outcome
 from agentscaler.world import copies
 from agentscaler.world.drawing import draw_arguments, texts_of
 from agentscaler.world.environment import Environment
+from agentscaler.world.guard import Budget
 from agentscaler.world.world import World
 from tests.world.tiny_domain import MOVE, SHELF, TITLE, tiny, tool
 
@@ -122,6 +124,20 @@ def test_a_connection_that_was_handed_out_is_not_used_again() -> None:
     assert environment.call("agent", "create_folder", {"name": "Newer"}).outcome is Outcome.OK
     assert len(environment.close()["folders"]) == 2
     assert play(world, 3, 20) == play(fresh(), 3, 20)
+
+
+def test_a_garbage_collection_is_no_runaway() -> None:
+    budget = Budget(cpu_s=0.05)
+    heap = [[] for _ in range(500_000)]
+    assert not budget.tick()
+    start = time.thread_time()
+    while time.thread_time() - start < 0.2:
+        gc.collect()
+    assert not budget.tick()
+    while time.thread_time() - start < 0.5:
+        len(heap)
+    assert budget.tick()
+    assert budget.exceeded == "time"
 
 
 def test_a_copy_that_lay_for_long_has_a_fresh_budget() -> None:
