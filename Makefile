@@ -10,12 +10,12 @@ ARGS ?=
 setup: .venv/.ready-$(ENGINE)
 
 # pip may know a CPU torch of its own (find-links, a mirror); elsewhere uv takes it from PyTorch's CPU index.
-.venv/.ready-cpu: pyproject.toml constraints-cpu.txt
+.venv/.ready-cpu: pyproject.toml constraints-cpu.txt overrides-cpu.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0+cpu' 2>/dev/null \
 	  || $(BIN)/uv pip install --python $(BIN)/python --torch-backend cpu 'torch==2.13.0'
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints-cpu.txt --editable '.[cpu,dev]'
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints-cpu.txt --override overrides-cpu.txt --editable '.[cpu,dev]'
 	touch $@
 
 .venv/.ready-gpu: pyproject.toml

@@ -52,7 +52,7 @@ class Message:
     latency_s: float | None = None
 
 
-def to_chat(message: Message, keep_reasoning: bool) -> dict[str, Any]:
+def to_chat(message: Message, keep_reasoning: bool, reasoning_field: str = "reasoning") -> dict[str, Any]:
     """The message as an OpenAI chat message. Reasoning goes back to the model only where `keep_reasoning` says so."""
     chat: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
@@ -63,5 +63,5 @@ def to_chat(message: Message, keep_reasoning: bool) -> dict[str, Any]:
     if message.tool_call_id is not None:
         chat["tool_call_id"] = message.tool_call_id
     if keep_reasoning and message.reasoning:
-        chat["reasoning"] = message.reasoning
+        chat[reasoning_field] = message.reasoning
     return chat

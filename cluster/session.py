@@ -14,7 +14,7 @@ from typing import Literal
 
 from cluster.engine import check_answers, preflight
 from cluster.handles import Crew, InProcess, OnRay
-from cluster.parts import TeacherSpec
+from cluster.parts import TeacherSpec, UserSpec, roles
 
 Choice = Literal["auto", "local", "in_process"]
 
@@ -39,18 +39,17 @@ def crew(choice: Choice) -> Iterator[Crew]:
     if not joined:
         ray.init(address="local", include_dashboard=False, **settings)
     try:
-        yield OnRay()
+        yield OnRay(spans_nodes=joined)
     finally:
         ray.shutdown()
 
 
-def preflight_here(teacher: TeacherSpec) -> None:
+def preflight_here(teacher: TeacherSpec, user: UserSpec) -> None:
     """Find what cannot work on this machine before anything is written. On several nodes each server checks its own."""
-    if teacher.kind == "vllm" and num_nodes() == 1:
-        assert teacher.engine is not None
-        preflight(teacher.engine)
-    if teacher.kind == "endpoint":
-        for url in teacher.base_urls:
+    for spec in roles(teacher, user).values():
+        if spec.engine is not None and num_nodes() == 1:
+            preflight(spec.engine)
+        for url in spec.base_urls:
             check_answers(url)
 
 
@@ -58,3 +57,9 @@ def num_nodes() -> int:
     import ray
 
     return sum(bool(node["Alive"]) for node in ray.nodes()) if ray.is_initialized() else 1
+
+
+def num_cpus() -> int:
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 1)) if ray.is_initialized() else len(os.sched_getaffinity(0))

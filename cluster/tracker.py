@@ -84,6 +84,19 @@ class Tracker:
         self._guarded("params", lambda client, run_id: self._log_params(client, run_id, params))
         return self.run_id
 
+    def go_on(self, run_id: str) -> None:
+        """In place of a tracker that died: write into its run."""
+        _set_environment({**ALWAYS, **LATER})
+        try:
+            from mlflow import MlflowClient
+
+            self._mlflow = client = MlflowClient(self.uri)
+            self.experiment_id = client.get_run(run_id).info.experiment_id
+            self.run_id = run_id
+        except _failures() as error:
+            self._mlflow = None
+            log.warning("tracking.uri=%s: %s", _without_secrets(self.uri), _line(error))
+
     def _open(self, job: str, tags: dict[str, str]) -> None:
         for name in ("alembic", "mlflow.store.db.utils"):  # a new store's migrations, one line each
             logging.getLogger(name).setLevel(logging.WARNING)

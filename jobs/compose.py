@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from agentscaler.errors import ConfigError
+from agentscaler.shards.storage import AnyPath, folder
 
 CONF = Path(__file__).parent.parent / "conf"
 Model = TypeVar("Model", bound=BaseModel)
@@ -55,9 +56,12 @@ def help_text(job: str) -> str:
     """The groups with their choices, then every key with its default and comment."""
     lines = [f"python -m jobs.{job.replace('_', ' ', 1)} group=choice key=value …", "", "Groups:"]
     defaults = (CONF / f"{job}.yaml").read_text()
-    for folder in sorted(path for path in CONF.iterdir() if path.is_dir() and f"- {path.name}:" in defaults):
-        choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        lines.append(f"  {folder.name}={choices}".replace("=", " = ", 1))
+    for group in sorted(path for path in CONF.iterdir() if path.is_dir() and f"- {path.name}:" in defaults):
+        choices = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
+        lines.append(f"  {group.name}={choices}".replace("=", " = ", 1))
+    if job == "rollout":
+        recipes = ", ".join(sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
+        lines.append(f"  +experiment = {recipes}")
     return "\n".join(
         [
             *lines,
@@ -75,13 +79,17 @@ def refuse(words: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def output_folder(job: str, output: str | None, output_root: str | None) -> Path:
-    """Where a job writes. Inside a Ray job a relative path would land in Ray's temporary copy of the project: refused."""
-    chosen = Path(output or f"runs/{job}/{time.strftime('%Y%m%d-%H%M%S')}")
+def output_folder(job: str, output: str | None, output_root: str | None) -> AnyPath:
+    """Where a job writes: a folder, or an object store's (s3://…). Inside a Ray job a relative path would land in Ray's temporary copy
+    of the project: refused."""
+    text = output or f"runs/{job}/{time.strftime('%Y%m%d-%H%M%S')}"
+    if "://" in text:
+        return folder(text)
+    chosen = Path(text)
     if chosen.is_absolute():
         return chosen
     if output_root is not None:
-        return Path(output_root).absolute() / chosen
+        return folder(output_root) / text if "://" in output_root else Path(output_root).absolute() / chosen
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         raise ConfigError(
             f"output={chosen}: relative inside a Ray job; give output_root=<a folder that stays> or an absolute path"
@@ -90,9 +98,9 @@ def output_folder(job: str, output: str | None, output_root: str | None) -> Path
 
 
 def tracking_uri(uri: str | None, output_root: str | None) -> str:
-    return (
-        uri or f"sqlite:///{(Path(output_root or '.').absolute() / ('mlflow.db' if output_root else 'runs/mlflow.db'))}"
-    )
+    """The embedded store lies beside the outputs, where those are files."""
+    local_root = output_root if output_root and "://" not in output_root else None
+    return uri or f"sqlite:///{Path(local_root or '.').absolute() / ('mlflow.db' if local_root else 'runs/mlflow.db')}"
 
 
 def redacted_yaml(model: BaseModel) -> str:

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cluster.dispatcher import Progress as Counts
+from cluster.serving import Figures
 
 log = logging.getLogger("progress")
 LINE_S = 10.0
-Show = Callable[[Counts, float], None]
+Show = Callable[[Counts, Figures, float], None]
 
 
 @contextmanager
@@ -31,10 +32,10 @@ def display() -> Iterator[Show]:
         with Progress(*columns, console=Console(), transient=False) as bar:
             task = bar.add_task("rollouts", total=None)
 
-            def show_live(counts: Counts, seconds: float) -> None:
+            def show_live(counts: Counts, figures: Figures, seconds: float) -> None:
                 bar.update(
                     task,
-                    description=words(counts, seconds),
+                    description=words(counts, figures, seconds),
                     total=counts.planned,
                     completed=counts.finished + counts.resumed,
                 )
@@ -43,25 +44,30 @@ def display() -> Iterator[Show]:
         return
     last = [0.0]
 
-    def show_lines(counts: Counts, seconds: float) -> None:
+    def show_lines(counts: Counts, figures: Figures, seconds: float) -> None:
         ended = counts.remaining == 0
         if time.monotonic() - last[0] > LINE_S or (ended and last[0] != math.inf):
             last[0] = math.inf if ended else time.monotonic()
-            log.info("%d/%d %s", counts.finished + counts.resumed, counts.planned, words(counts, seconds))
+            log.info("%d/%d %s", counts.finished + counts.resumed, counts.planned, words(counts, figures, seconds))
 
     yield show_lines
 
 
-def words(counts: Counts, seconds: float) -> str:
-    """accepted 12 · rejected 30 (validity 3, state_match 27) · void 0 · 210 tok/s · 32 in flight · 95 s left"""
+def words(counts: Counts, figures: Figures, seconds: float) -> str:
+    """accepted 12 · rejected 30 (validity 3, state_match 27) · void 0 · 210 tok/s · 32 in flight (limit 40) · 8/8 engines · 95 s left"""
     stages = ", ".join(f"{stage} {count}" for stage, count in sorted(counts.stages.items()))
     parts = [
         f"accepted {counts.outcomes['accepted']}",
         f"rejected {counts.outcomes['rejected']}" + (f" ({stages})" if stages else ""),
         f"void {counts.outcomes['void']}",
         f"{counts.completion_tokens / max(seconds, 1e-6):.0f} tok/s",
-        f"{counts.in_flight} in flight",
+        f"{counts.in_flight} in flight (limit {figures.limit})",
     ]
+    if figures.replicas_wanted:
+        parts.append(f"{figures.replicas_ready}/{figures.replicas_wanted} engines")
+    restarts = figures.engine_restarts + figures.worker_restarts + figures.epochs
+    if restarts:
+        parts.append(f"{restarts} restarts")
     if counts.finished and counts.remaining:
         parts.append(f"{counts.remaining * seconds / counts.finished:.0f} s left")
     return " · ".join(parts)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import orjson
 import yaml
@@ -17,7 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from agentscaler.errors import ConfigError, ShardError
 from agentscaler.rollout.replay import Reverified, ReverifyMode, reverify
 from agentscaler.shards import schema
-from agentscaler.shards.files import read_rollouts, shard_paths, write_parquet, write_text
+from agentscaler.shards.files import read_rollouts, shard_paths, write_parquet
+from agentscaler.shards.storage import AnyPath, folder, write_text
 from agentscaler.verify.funnel import VerifyMode
 from cluster.config import TrackingConfig
 from cluster.plan import CONFIG_FILE, read_output
@@ -41,9 +41,12 @@ class ReverifyConfig(BaseModel):
 def main(arguments: list[str]) -> int:
     config = compose("reverify", ReverifyConfig, arguments)
     try:
+        source = folder(config.input, "input")
         output = output_folder("reverify", config.output, config.output_root)
         _check_output(config, output)
-        summary = _run(config, Path(config.input), output)
+        _check_input(config, source)
+        write_text(output / CONFIG_FILE, redacted_yaml(config))
+        summary = _run(config, source, output)
     except ConfigError as error:
         refuse(str(error))
     tracker = Tracker(
@@ -54,16 +57,13 @@ def main(arguments: list[str]) -> int:
     summary["mlflow_run_id"] = tracker.start(
         "reverify", {k: str(v) for k, v in config.model_dump(exclude={"tracking"}).items()}, {}
     )
-    write_text(output / CONFIG_FILE, redacted_yaml(config))
     write_text(output / "summary.json", orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode() + "\n")
     tracker.finish(summary)
     print(output / "summary.json")
     return 0
 
 
-def _run(config: ReverifyConfig, source: Path, output: Path) -> dict[str, object]:
-    if not source.is_dir() or not shard_paths(source):
-        raise ConfigError(f"input={config.input}: holds no shards")
+def _run(config: ReverifyConfig, source: AnyPath, output: AnyPath) -> dict[str, object]:
     mode = config.verify or VerifyMode(yaml.safe_load((source / CONFIG_FILE).read_text()).get("verify", "state"))
     started, verified, changes = time.monotonic(), 0, []
     for number, batch in enumerate(_batches(config, source, mode), 1):
@@ -83,7 +83,7 @@ def _run(config: ReverifyConfig, source: Path, output: Path) -> dict[str, object
     }
 
 
-def _batches(config: ReverifyConfig, source: Path, mode: VerifyMode) -> Iterator[list[Reverified]]:
+def _batches(config: ReverifyConfig, source: AnyPath, mode: VerifyMode) -> Iterator[list[Reverified]]:
     tasks, domains = read_output(source)
     batch = []
     for rollout in read_rollouts(source):
@@ -98,7 +98,14 @@ def _batches(config: ReverifyConfig, source: Path, mode: VerifyMode) -> Iterator
         yield batch
 
 
-def _check_output(config: ReverifyConfig, output: Path) -> None:
+def _check_input(config: ReverifyConfig, source: AnyPath) -> None:
+    if not source.is_dir() or not shard_paths(source):
+        raise ConfigError(f"input={config.input}: holds no shards")
+    if not (source / CONFIG_FILE).is_file():
+        raise ConfigError(f"input={config.input}: is no output of the rollout job ({CONFIG_FILE} is missing)")
+
+
+def _check_output(config: ReverifyConfig, output: AnyPath) -> None:
     """Running again with the same output writes the same shards anew; another configuration is refused."""
     if not output.exists() or not any(output.iterdir()):
         return

@@ -10,12 +10,15 @@ import logging
 import sys
 
 from agentscaler.errors import ConfigError
+from agentscaler.shards.manifest import Fenced
+from cluster.committer import OutputError
 from cluster.config import RolloutConfig
 from cluster.dispatcher import Progress
 from cluster.handles import Crew
 from cluster.plan import Plan, open_output, prepare
 from cluster.report import Report, write_summary
-from cluster.rollouts import JobFailed, run_rollouts
+from cluster.rollouts import run_rollouts
+from cluster.serving import Figures, JobFailed, Stopped
 from cluster.session import crew, preflight_here
 from jobs.compose import compose, output_folder, redacted_yaml, refuse, tracking_uri
 from jobs.display import display
@@ -31,30 +34,29 @@ def main(arguments: list[str]) -> int:
         output = output_folder("rollout", config.output, config.output_root)
         plan = prepare(config, output, redacted_yaml(config))
         with crew(config.cluster.kind) as hands:
-            preflight_here(config.teacher)
-            open_output(plan)
-            return _run(config, plan, hands)
+            preflight_here(config.teacher, config.user)
+            return _run(config, plan, open_output(plan), hands)
     except ConfigError as error:
         refuse(str(error))
-    except JobFailed as error:
+    except (JobFailed, OutputError, Fenced) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (Stopped, KeyboardInterrupt):
         print("stopped: what is played is kept; the same command goes on with the rest", file=sys.stderr)
         return 130
 
 
-def _run(config: RolloutConfig, plan: Plan, hands: Crew) -> int:
+def _run(config: RolloutConfig, plan: Plan, epoch: int, hands: Crew) -> int:
     with (
         Report(config, plan, tracking_uri(config.tracking.uri, config.output_root), hands) as report,
         display() as show,
     ):
 
-        def on_tick(progress: Progress, seconds: float) -> None:
-            show(progress, seconds)
-            report.tick(progress, seconds)
+        def on_tick(progress: Progress, figures: Figures, seconds: float) -> None:
+            show(progress, figures, seconds)
+            report.tick(progress, figures, seconds)
 
-        ran = asyncio.run(run_rollouts(plan, config, hands, on_tick))
+        ran = asyncio.run(run_rollouts(plan, epoch, config, hands, on_tick))
         path = write_summary(plan, config, ran, report)
     print(path)
     return 0

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from agentscaler.domain.store import domain_folder, load_domain
 from agentscaler.errors import ConfigError
 from agentscaler.pages.domain_page import collect, overview, render_page
-from agentscaler.shards.files import read_rollouts, read_tasks, shard_paths, write_text
+from agentscaler.shards.files import read_chosen, read_rollouts, read_tasks, shard_paths
 from agentscaler.shards.render import render_rollout
+from agentscaler.shards.storage import folder, write_text
 from agentscaler.tasks.compile import load_written
 from cluster.config import DomainChoice
 from cluster.plan import TASKS_FILE
@@ -77,7 +78,7 @@ def show_domain(choice: DomainChoice, seed: int, html: str | None) -> None:
 
 def show_rollouts(place: str, wanted: str | None) -> None:
     """A line a rollout, or the one wanted in full."""
-    source = Path(place)
+    source = folder(place, "input")
     if not source.exists() or not shard_paths(source):
         raise ConfigError(f"input={place}: holds no shards")
     if wanted is None:
@@ -87,7 +88,7 @@ def show_rollouts(place: str, wanted: str | None) -> None:
             end = verdict.outcome.value + stage
             print(f"{rollout.rollout_id[:12]}  {rollout.task_id:40}  {rollout.kind:18}  {end}")
         return
-    found = [rollout for rollout in read_rollouts(source) if rollout.rollout_id.startswith(wanted)]
+    found = list(read_chosen(source, lambda name: name.startswith(wanted)))
     if len(found) != 1:
         raise ConfigError(f"rollout={wanted}: {len(found) or 'no'} rollouts begin so")
     file = source / TASKS_FILE

@@ -21,7 +21,9 @@ NEEDS |= {"user=simulated": ["teacher=smollm2"]}
 
 
 def choices() -> list[str]:
-    return [f"{f.name}={p.stem}" for f in sorted(CONF.iterdir()) if f.is_dir() for p in sorted(f.glob("*.yaml"))]
+    """Of the groups; experiments have a test of their own (test_experiments.py)."""
+    groups = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "experiment"]
+    return [f"{group.name}={path.stem}" for group in groups for path in sorted(group.glob("*.yaml"))]
 
 
 @pytest.mark.parametrize("choice", choices())
@@ -83,6 +85,8 @@ def test_only_what_shapes_the_data_is_in_the_shape() -> None:
         "attempts=9",
         "output=/x",
         "teacher.replicas=3",
+        "teacher.engine.max_num_seqs=4",
+        "quarantine_after=9",
     ):
         assert shape(free) == base, free
     for shaping in (
@@ -90,6 +94,7 @@ def test_only_what_shapes_the_data_is_in_the_shape() -> None:
         "verify=paper",
         "limits.max_turns=5",
         "tasks_seed=4",
+        "solve_rate.easy_after=4",
         "teacher.chat.sampling.temperature=0.9",
     ):
         assert shape(shaping) != base, shaping

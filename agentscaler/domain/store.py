@@ -7,7 +7,6 @@ list of tools), `seed.yaml` (the seed recipe) and `values.json` (lists drawn for
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pydantic import ValidationError
 
 from agentscaler.domain.domain import Domain
 from agentscaler.errors import DomainError, ShardError
+from agentscaler.shards.storage import AnyPath, input_file, replacing
 
 SHIPPED = Path(__file__).parent.parent / "domains"
 VALUES_FILE = "values.json"
@@ -137,23 +137,20 @@ def _one_line(words: object) -> str:
     return " ".join(str(words).split())
 
 
-def write_domains(domains: list[Domain], path: Path) -> None:
+def write_domains(domains: list[Domain], path: AnyPath) -> None:
     """One row a domain. Written before any rollout, so that a folder can be verified again by itself."""
     rows = [
         {"name": d.name, "fingerprint": d.fingerprint, "domain": orjson.dumps(d.to_json()).decode()} for d in domains
     ]
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as sink:
+    with replacing(path) as sink:
         pq.write_table(pa.Table.from_pylist(rows, DOMAINS_SCHEMA), sink)
-        sink.flush()
-        os.fsync(sink.fileno())
-    temporary.replace(path)
 
 
-def read_domains(path: Path) -> dict[str, Domain]:
+def read_domains(path: AnyPath) -> dict[str, Domain]:
     """Domains by fingerprint. A row whose fingerprint no longer comes out the same (another SQLite, an edited row) is an error."""
     try:
-        rows = pq.read_table(path, columns=DOMAINS_SCHEMA.names).to_pylist()
+        with input_file(path) as source:
+            rows = pq.read_table(source, columns=DOMAINS_SCHEMA.names).to_pylist()
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ShardError(f"{path}: not a readable domains file: {_one_line(error)[:200]}") from None
     found: dict[str, Domain] = {}

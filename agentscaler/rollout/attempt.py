@@ -2,7 +2,7 @@
 
 Invariant: `play` always returns. What it returns holds a rollout (accepted or rejected), or none (VOID), and one row for every trial
 that ended in a fault. Nothing that a rollout does can stop the job; a fault that is our own bug is a row of class `unknown`, with the
-traceback in the log.
+traceback in the log. However a rollout ends, cancelled included, its world goes back and its sessions end.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Protocol
 
 from agentscaler.canonical import canonical_json
 from agentscaler.domain.domain import Domain
 from agentscaler.errors import FaultClass, RolloutFault
-from agentscaler.rollout.converse import Conversation, Person, converse
+from agentscaler.messages import Message
+from agentscaler.rollout.converse import Person, converse
+from agentscaler.rollout.journal import Journal, Kept
 from agentscaler.rollout.limits import Limits
-from agentscaler.rollout.record import FailedAttempt, Rollout, UserIdentity, WorkItem
+from agentscaler.rollout.record import FailedAttempt, Rollout, UserIdentity, WorkItem, now_text
 from agentscaler.tasks.task import Task
-from agentscaler.teachers.chat import Teacher
+from agentscaler.teachers.chat import Agent, Teacher
 from agentscaler.verify.funnel import VerifyMode, verify
 from agentscaler.world.world import World
 
@@ -51,15 +52,25 @@ class Played:
     rollout_id: str
     rollout: Rollout | None = None
     failures: list[FailedAttempt] = field(default_factory=list)
+    index: int = 0  # the work item's
 
 
-async def play(item: WorkItem, domain: Domain, teacher: Teacher, users: Users, settings: PlaySettings) -> Played:
-    """Play one attempt, again after a retryable fault, at most `max_trials` times."""
-    played = Played(item.rollout_id)
+async def play(
+    item: WorkItem,
+    domain: Domain,
+    teacher: Teacher,
+    users: Users,
+    settings: PlaySettings,
+    journal: Journal | None = None,
+) -> Played:
+    """Play one attempt, again after a retryable fault, at most `max_trials` times. With a journal the first trial goes on where an
+    earlier player was killed; whoever commits the result has the journal forget it."""
+    played = Played(item.rollout_id, index=item.index)
+    kept = journal.begin(item.rollout_id) if journal is not None else None
     for trial in range(1, settings.max_trials + 1):
         try:
             async with asyncio.timeout(settings.limits.timeout_s):
-                played.rollout = await _play_once(item, domain, teacher, users, settings)
+                played.rollout = await _play_once(item, domain, teacher, users, settings, kept)
             return played
         except RolloutFault as fault:
             failure = (fault.fault, fault.words, fault.retryable)
@@ -72,25 +83,44 @@ async def play(item: WorkItem, domain: Domain, teacher: Teacher, users: Users, s
         again = retryable and trial < settings.max_trials
         played.failures.append(
             FailedAttempt(
-                item.rollout_id, item.task.task_id, item.attempt, trial, fault_class, words[:1000], again, _now()
+                item.rollout_id, item.task.task_id, item.attempt, trial, fault_class, words[:1000], again, now_text()
             )
         )
         if not again:
             break
+        if kept is not None:
+            kept.restart()
     return played
 
 
-async def _play_once(item: WorkItem, domain: Domain, teacher: Teacher, users: Users, settings: PlaySettings) -> Rollout:
+async def _play_once(
+    item: WorkItem, domain: Domain, teacher: Teacher, users: Users, settings: PlaySettings, kept: Kept | None
+) -> Rollout:
     task = item.task
     world = World.of(domain, task.world_seed)
+    told = _told(domain)
     environment = world.open()
-    tools = [tool.schema_for_model() for tool in domain.tools_for("agent")]
-    agent = teacher.start(task, domain, item.seed, item.rollout_id)
-    person = users.start(task, item.seed, item.rollout_id)
-    talk: Conversation = await converse(domain.system_prompt(), environment, agent, person, settings.limits)
-    net_keys = environment.net_keys()
-    diff = environment.close()
-    assert talk.stop_reason is not None
+    agent: Agent | None = None
+    person: Person | None = None
+    try:
+        agent = teacher.start(task, domain, item.seed, item.rollout_id)
+        person = users.start(task, item.seed, item.rollout_id)
+        if kept is not None:
+            agent, person = kept.agent(agent), kept.person(person) if users.identity.model else person
+        talk = await converse(told.system, environment, agent, person, settings.limits)
+        net_keys = environment.net_keys()
+        diff = environment.close()
+    except BaseException as error:
+        # The copy of the world goes back rolled back, whatever ended the rollout; not one that ran past a bound of the machine.
+        if not (isinstance(error, RolloutFault) and error.fault is FaultClass.TOOL_BUG):
+            environment.close()
+        raise
+    finally:
+        if agent is not None:
+            agent.close()
+        if person is not None:
+            person.close()
+    assert person is not None and talk.stop_reason is not None
     verdict = verify(task, talk.messages, talk.stop_reason, diff, net_keys, world.program.write_tools, settings.verify)
     return Rollout(
         rollout_id=item.rollout_id,
@@ -107,16 +137,34 @@ async def _play_once(item: WorkItem, domain: Domain, teacher: Teacher, users: Us
         user=users.identity,
         unmatched_questions=person.unmatched_questions,
         messages=tuple(talk.messages),
-        tools=canonical_json(tools),
+        tools=told.tools,
         state_changes=canonical_json(diff),
         net_keys=net_keys,
         stop_reason=talk.stop_reason,
         verdict=verdict,
         timings=talk.timings(),
-        created_at=_now(),
+        created_at=now_text(),
         config_digest=settings.config_digest,
     )
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What every agent of a domain is told: its system message, and the tools as the record keeps them."""
+
+    system: Message
+    tools: str
+
+
+_told_by_domain: dict[str, _Told] = {}
+
+
+def _told(domain: Domain) -> _Told:
+    """Kept by fingerprint: the tools' text alone cost half of a short rollout."""
+    found = _told_by_domain.get(domain.fingerprint)
+    if found is None:
+        if len(_told_by_domain) >= 2048:
+            _told_by_domain.clear()
+        tools = canonical_json([tool.schema_for_model() for tool in domain.tools_for("agent")])
+        found = _told_by_domain[domain.fingerprint] = _Told(Message("system", domain.system_prompt()), tools)
+    return found

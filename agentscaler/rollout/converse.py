@@ -28,6 +28,10 @@ class Person(Protocol):
 
     async def reply(self, messages: Sequence[Message]) -> str | None: ...
 
+    def close(self) -> None:
+        """The rollout is over, however it ended; called once."""
+        ...
+
 
 @dataclass(slots=True)
 class Conversation:
@@ -42,12 +46,15 @@ class Conversation:
         return Timings(time.monotonic() - self.started, self.teacher_s, self.user_s, self.environment_s)
 
 
-async def converse(system: str, environment: Environment, agent: Agent, person: Person, limits: Limits) -> Conversation:
-    talk = Conversation([Message("system", system)])
+async def converse(
+    system: Message, environment: Environment, agent: Agent, person: Person, limits: Limits
+) -> Conversation:
+    talk = Conversation([system])
     start = time.monotonic()
     talk.messages.append(Message("user", await person.opening()))
     talk.user_s += time.monotonic() - start
-    turns = calls = bad_calls = 0
+    turns = calls = bad_calls = repeats = 0
+    before: Message | None = None
     while talk.stop_reason is None:
         start = time.monotonic()
         try:
@@ -62,6 +69,8 @@ async def converse(system: str, environment: Environment, agent: Agent, person: 
             break
         talk.messages.append(message)
         turns += 1
+        repeats = repeats + 1 if before is not None and _says_the_same(message, before) else 1
+        before = message
 
         start = time.monotonic()
         for call in message.tool_calls:
@@ -83,7 +92,7 @@ async def converse(system: str, environment: Environment, agent: Agent, person: 
             talk.stop_reason = StopReason.MAX_CALLS
         elif bad_calls >= limits.max_invalid_calls:
             talk.stop_reason = StopReason.MAX_INVALID_CALLS
-        elif _repeats(talk.messages) >= limits.max_repeats:
+        elif repeats >= limits.max_repeats:
             talk.stop_reason = StopReason.REPETITION
         elif not message.tool_calls:
             start = time.monotonic()
@@ -98,12 +107,8 @@ async def converse(system: str, environment: Environment, agent: Agent, person: 
     return talk
 
 
-def _repeats(messages: Sequence[Message]) -> int:
-    """How often the last assistant message has come in a row: same words, same calls."""
-    said = [(m.content, tuple((c.name, c.arguments) for c in m.tool_calls)) for m in messages if m.role == "assistant"]
-    count = 0
-    for one in reversed(said):
-        if one != said[-1]:
-            break
-        count += 1
-    return count
+def _says_the_same(one: Message, other: Message) -> bool:
+    """The same words and the same calls; the ids of calls do not count."""
+    return one.content == other.content and [(c.name, c.arguments) for c in one.tool_calls] == [
+        (c.name, c.arguments) for c in other.tool_calls
+    ]

@@ -7,6 +7,7 @@ the same ids; that is what resume is built on.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from agentscaler.canonical import digest
@@ -28,12 +29,13 @@ class UserIdentity:
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """One attempt at one task, before it is played."""
+    """One attempt at one task, before it is played. `index` is its place in the plan's order; it shapes nothing."""
 
     task: Task
     attempt: int
     rollout_id: str
     seed: int
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +90,26 @@ class FailedAttempt:
     created_at: str
 
 
-def work_item(task: Task, attempt: int, teacher: TeacherIdentity, user: UserIdentity, run_seed: int) -> WorkItem:
-    """Names the attempt. The seed is 32 bits of the same digest, so attempts differ and repeat."""
+def now_text() -> str:
+    """The wall clock, for people; nothing is decided by it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def rollout_name(task_digest: str, attempt: int, teacher: TeacherIdentity, user: UserIdentity, run_seed: int) -> str:
+    """What shapes a rollout, and nothing else."""
     parts: list[Any] = [
-        task.task_digest,
+        task_digest,
         [teacher.model, teacher.revision, teacher.sampling],
         [user.kind, user.model],
         attempt,
         run_seed,
     ]
-    name = digest(parts)
-    return WorkItem(task, attempt, name, int(name[:8], 16))
+    return digest(parts)
+
+
+def work_item(
+    task: Task, attempt: int, teacher: TeacherIdentity, user: UserIdentity, run_seed: int, index: int = 0
+) -> WorkItem:
+    """Names the attempt. The seed is 32 bits of the same digest, so attempts differ and repeat."""
+    name = rollout_name(task.task_digest, attempt, teacher, user, run_seed)
+    return WorkItem(task, attempt, name, int(name[:8], 16), index)

@@ -2,35 +2,64 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from agentscaler.domain.domain import Domain
 from agentscaler.domain.store import load_domain, read_domains
 from agentscaler.errors import ConfigError
-from agentscaler.shards.files import read_tasks
+from agentscaler.shards.files import task_batches
+from agentscaler.shards.storage import AnyPath, folder
 from agentscaler.tasks.compile import compile_shipped
 from agentscaler.tasks.task import Task
 
 DOMAINS_FILE = "domains.parquet"
 
 
-def load_tasks(tasks: str, domain: str | None, path: str | None = None) -> tuple[list[Task], dict[str, Domain]]:
-    """Tasks, and the domains they use by fingerprint. `tasks` is `written` (then `domain` and its `path` say of which domain) or a
-    file's path. Raises ConfigError naming the key."""
+@dataclass(frozen=True, slots=True)
+class TaskSource:
+    """Tasks, read anew each time, and the domains they use by fingerprint."""
+
+    num_tasks: int
+    domains: dict[str, Domain]
+    written: tuple[Task, ...] = ()
+    file: AnyPath | None = None
+
+    def tasks(self) -> Iterator[Task]:
+        if self.file is None:
+            yield from self.written
+            return
+        for batch in task_batches(self.file):
+            yield from batch
+
+
+def open_tasks(tasks: str, domain: str | None, path: str | None = None) -> TaskSource:
+    """`tasks` is `written` (then `domain` and its `path` say of which domain) or a file's path. Raises ConfigError naming the key; every
+    task of a file is read once for that."""
     if tasks == "written":
         if domain is None:
             raise ConfigError("domain: tasks=written needs a domain")
         loaded = load_domain(domain, path)
-        return compile_shipped(domain, path), {loaded.fingerprint: loaded}
-    file = Path(tasks)
+        written = tuple(compile_shipped(domain, path))
+        return TaskSource(len(written), {loaded.fingerprint: loaded}, written)
+    file = folder(tasks)
     if not file.is_file():
         raise ConfigError(f"tasks={tasks}: no such file (written, or a path to a tasks.parquet)")
-    found = read_tasks(file)
     domains = read_domains(file.with_name(DOMAINS_FILE))
-    for task in found:
-        if task.domain_fingerprint not in domains:
-            raise ConfigError(f"tasks={tasks}: the domain of task {task.task_id} is not in {DOMAINS_FILE} beside it")
-    if not found:
+    used: set[str] = set()
+    num_tasks = 0
+    for batch in task_batches(file):
+        for task in batch:
+            if task.domain_fingerprint not in domains:
+                raise ConfigError(f"tasks={tasks}: the domain of task {task.task_id} is not in {DOMAINS_FILE} beside it")
+            used.add(task.domain_fingerprint)
+        num_tasks += len(batch)
+    if not num_tasks:
         raise ConfigError(f"tasks={tasks}: holds no task")
-    used = {task.domain_fingerprint for task in found}
-    return found, {name: one for name, one in domains.items() if name in used}
+    return TaskSource(num_tasks, {name: one for name, one in domains.items() if name in used}, file=file)
+
+
+def load_tasks(tasks: str, domain: str | None, path: str | None = None) -> tuple[list[Task], dict[str, Domain]]:
+    """All tasks at once, and their domains."""
+    source = open_tasks(tasks, domain, path)
+    return list(source.tasks()), source.domains

@@ -31,7 +31,14 @@ class TeacherIdentity:
 
 
 class Agent(Protocol):
-    async def reply(self, messages: Sequence[Message]) -> Message: ...
+    async def reply(self, messages: Sequence[Message]) -> Message:
+        """The next turn. It follows from the messages: an agent that did not say the earlier ones itself goes on just the same, so that a
+        killed player's conversation can be taken up (`rollout/journal.py`)."""
+        ...
+
+    def close(self) -> None:
+        """The rollout is over, however it ended; called once."""
+        ...
 
 
 class Teacher(Protocol):

@@ -1,54 +1,37 @@
-"""A teacher behind an OpenAI-compatible chat endpoint: the only HTTP and retry code here.
+"""A teacher behind an OpenAI-compatible chat endpoint: what is asked, and how the answer becomes a `Message`.
 
-Owns `ChatEndpoint` (one HTTP session, retries, what each failure is called) and `EndpointTeacher` (what is asked, and how the answer
-becomes a `Message`). Invariants: one whole turn a request, never streamed; the model's argument text is never repaired; what cannot
-change by asking again is never retried; every failure leaves as `RolloutFault` or `ContextOverflow`.
+Owns the request and the reading of the answer; `http.py` carries them. Invariants: the model's argument text is never repaired; a
+message is turned into JSON once a rollout, tools and everything else that does not change once a domain, so a request is joined from
+bytes that are there already.
 
-It starts no engine (`cluster/engine.py`), executes no call, and knows the servers' load from its own requests alone.
+It executes no call, and knows no server.
 """
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import os
-import random
-import re
 import time
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import aiohttp
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agentscaler.canonical import canonical_json
-from agentscaler.errors import ConfigError, ContextOverflow, FaultClass, RolloutFault
+from agentscaler.errors import ConfigError
 from agentscaler.messages import Message, Outcome, ToolCall, Usage, to_chat
 from agentscaler.teachers.chat import TeacherIdentity, ToolSchema
 from agentscaler.teachers.few_shot import FOREIGN_EXAMPLES, ToolExample, build_shots
+from agentscaler.teachers.http import ChatEndpoint
 
 if TYPE_CHECKING:
     from agentscaler.domain.domain import Domain
     from agentscaler.tasks.task import Task
 
 REPLY_TOOL = "reply_to_user"
-_OVERLOADED = {429, 500, 502, 503, 504}
-_TOO_LONG = re.compile(r"context[ _](?:length|window)|max_model_len|prompt is too long|too many tokens", re.IGNORECASE)
-_SHUN_S = 10.0
-_BACKOFF_S, _BACKOFF_MAX_S = 0.25, 8.0
-
-
-class EndpointConfig(BaseModel):
-    """Where the servers are. Nothing here shapes what a model says."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    base_urls: tuple[str, ...] = Field(min_length=1)
-    api_key_env: str | None = None
-    timeout_s: float = Field(default=120.0, gt=0)
-    max_retries: int = Field(default=4, ge=0)
+_MAX_DOMAINS = 2048  # whose requests are kept ready
 
 
 class EndpointTeacherConfig(BaseModel):
@@ -73,81 +56,58 @@ class EndpointTeacherConfig(BaseModel):
     )  # after_call: added to the request when the model is to speak
     shots: int = Field(default=0, ge=0)
     shot_tools: Literal["domain", "foreign"] = "domain"  # whose tools the shots show; see few_shot.FOREIGN_EXAMPLES
-    keep_reasoning: bool = False
+    # Whether reasoning goes back to the model: never, that of all turns, or that of the turns since the user last spoke (the chain of
+    # thought behind a row of calls).
+    keep_reasoning: Literal["never", "since_user", "always"] = "never"
+    reasoning_field: Literal["reasoning", "reasoning_content"] = (
+        "reasoning"  # as sent; vLLM before 0.11 took the second
+    )
     parallel_tool_calls: bool = True
     system_suffix: str = ""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     return_token_ids: bool = False
     logprobs: bool = False
 
+    @model_validator(mode="after")
+    def _leaves_messages_alone(self) -> EndpointTeacherConfig:
+        for name, extra in (("sampling", self.sampling), ("extra_body", self.extra_body), ("speaking", self.speaking)):
+            if "messages" in extra:
+                raise ValueError(f"{name} may not hold messages: those are the conversation")
+        return self
 
-class ChatEndpoint:
-    """One or more servers of the same model. Belongs to the event loop that first uses it."""
 
-    def __init__(self, config: EndpointConfig):
-        self.config = config
-        self._headers: dict[str, str] = {"Content-Type": "application/json"}
-        if config.api_key_env is not None:
-            key = os.environ.get(config.api_key_env)
-            if not key:
-                raise ConfigError(f"teacher.api_key_env={config.api_key_env}: the environment has no such variable")
-            self._headers["Authorization"] = f"Bearer {key}"
-        self._in_flight = dict.fromkeys(config.base_urls, 0)
-        self._shunned_until = dict.fromkeys(config.base_urls, 0.0)
-        self._session: aiohttp.ClientSession | None = None
+def identity_of(config: EndpointTeacherConfig) -> TeacherIdentity:
+    """Known before any server is: where a model is served is no part of it."""
+    asked = config.model_dump(mode="json", exclude={"model", "revision"})
+    return TeacherIdentity(model=config.model, revision=config.revision, sampling=canonical_json(asked))
 
-    def route(self) -> str:
-        """The URL with the fewest requests in flight; one that was gone a moment ago only if all were."""
-        now = time.monotonic()
-        return min(self._in_flight, key=lambda url: (self._shunned_until[url] > now, self._in_flight[url]))
 
-    async def complete(self, url: str, payload: dict[str, Any], session: str = "") -> dict[str, Any]:
-        """One chat completion. Retries overload with backoff, a lost connection once (the server may have closed an idle one)."""
-        body = orjson.dumps(payload)
-        attempt = lost = 0
-        while True:
-            try:
-                return await self._post(url, body, session)
-            except RolloutFault as fault:
-                if fault.fault is FaultClass.ENGINE_OVERLOADED and attempt < self.config.max_retries:
-                    await asyncio.sleep(min(_BACKOFF_MAX_S, _BACKOFF_S * 2**attempt) * random.uniform(0.5, 1.0))
-                    attempt += 1
-                elif fault.fault is FaultClass.ENGINE_GONE and lost < min(1, self.config.max_retries):
-                    lost += 1
-                else:
-                    if fault.fault is FaultClass.ENGINE_GONE:
-                        self._shunned_until[url] = time.monotonic() + _SHUN_S
-                    raise
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What every request about a domain's tools has in common, as JSON text: `ends` by tool choice (the empty one where there are no
+    tools), each the request without its messages and seed. `own_seed`: the configuration names a seed itself."""
 
-    async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+    ends: dict[str, bytes]
+    own_seed: bool
+    examples: tuple[ToolExample, ...] = ()
+    shots: dict[frozenset[str], tuple[bytes, ...]] = field(default_factory=dict)  # by the tools that may not be shown
 
-    async def _post(self, url: str, body: bytes, session: str) -> dict[str, Any]:
-        if self._session is None:
-            # No limit: admission bounds what is in flight, and a second queue here would hide the wait from it.
-            self._session = aiohttp.ClientSession(
-                headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=self.config.timeout_s),
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),  # uvicorn closes idle ones after 5 s
-            )
-        self._in_flight[url] += 1
-        try:
-            headers = {"X-Session-ID": session} if session else {}
-            async with self._session.post(
-                f"{url.rstrip('/')}/chat/completions", data=body, headers=headers
-            ) as response:
-                status, text = response.status, await response.read()
-        except TimeoutError as error:  # before ClientError: aiohttp's own timeouts are both
-            raise RolloutFault(FaultClass.TIMEOUT, f"{url} took longer than {self.config.timeout_s:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise RolloutFault(FaultClass.ENGINE_GONE, f"{url}: {error or type(error).__name__}") from error
-        finally:
-            self._in_flight[url] -= 1
-        if status != 200:
-            raise _refusal(status, text)
-        return _parse(text)
+
+def prepare(config: EndpointTeacherConfig, tools: Sequence[ToolSchema], examples: Sequence[ToolExample] = ()) -> Asked:
+    always: dict[str, Any] = {"model": config.model}
+    if config.logprobs:
+        always["logprobs"] = True
+    if config.return_token_ids:
+        always["return_token_ids"] = True
+    offered = engine_tools(tools, config)
+    ends = {}
+    for choice in ("auto", "required", "none") if offered else ("",):
+        with_tools = {"tools": offered, "tool_choice": choice, "parallel_tool_calls": config.parallel_tool_calls}
+        speaking = config.speaking if choice == "none" else {}
+        full = always | (with_tools if offered else {}) | config.sampling | config.extra_body | speaking
+        ends[choice] = orjson.dumps(full)[1:]
+    own_seed = any("seed" in extra for extra in (config.sampling, config.extra_body))
+    return Asked(ends, own_seed, tuple(examples))
 
 
 class EndpointTeacher:
@@ -155,103 +115,119 @@ class EndpointTeacher:
 
     def __init__(self, config: EndpointTeacherConfig, endpoint: ChatEndpoint):
         self.config = config
-        self._endpoint = endpoint
-
-    @property
-    def identity(self) -> TeacherIdentity:
-        asked = self.config.model_dump(mode="json", exclude={"model", "revision"})
-        return TeacherIdentity(model=self.config.model, revision=self.config.revision, sampling=canonical_json(asked))
+        self.endpoint = endpoint
+        self.identity = identity_of(config)
+        self._asked: dict[str, Asked] = {}
 
     def start(self, task: Task, domain: Domain, seed: int, session: str) -> EndpointAgent:
+        asked = self._asked.get(domain.fingerprint)
+        if asked is None:
+            asked = self._prepare(domain)
+        shots: tuple[bytes, ...] = ()
+        if self.config.shots:
+            hidden = task.reference_tools
+            if hidden not in asked.shots:
+                built = build_shots(asked.examples, hidden, self.config.shots)
+                asked.shots[hidden] = tuple(
+                    _encode(shot, self.config, f"shot_{place}") for place, shot in enumerate(built)
+                )
+            shots = asked.shots[hidden]
+        return EndpointAgent(self.config, self.endpoint, asked, shots, seed, session)
+
+    async def close(self) -> None:
+        await self.endpoint.close()
+
+    def _prepare(self, domain: Domain) -> Asked:
         tools = domain.tools_for("agent")
         own = [ToolExample(tool.name, **dict(tool.example)) for tool in tools if tool.example]
         examples = own if self.config.shot_tools == "domain" else FOREIGN_EXAMPLES
-        shots = build_shots(examples, task.reference_tools, self.config.shots)
-        offered = engine_tools([tool.schema_for_model() for tool in tools], self.config)
-        return EndpointAgent(self.config, self._endpoint, offered, shots, seed, session)
-
-    async def close(self) -> None:
-        await self._endpoint.close()
+        if len(self._asked) >= _MAX_DOMAINS:
+            self._asked.clear()
+        asked = prepare(self.config, [tool.schema_for_model() for tool in tools], examples)
+        self._asked[domain.fingerprint] = asked
+        return asked
 
 
 class EndpointAgent:
-    """One rollout's side of the teacher: stays with one server, and remembers the last turn's tokens."""
+    """One rollout's side of the teacher. The messages that it is shown only ever grow; it remembers the JSON of those it has seen, and
+    the last turn's tokens."""
+
+    __slots__ = (
+        "_asked", "_config", "_encoded", "_endpoint", "_last", "_num_seen", "_num_turns", "_seed", "_session", "_shots",
+        "_thoughts", "_tokens",
+    )  # fmt: skip
 
     def __init__(
         self,
         config: EndpointTeacherConfig,
         endpoint: ChatEndpoint,
-        tools: list[ToolSchema],
-        shots: tuple[Message, ...],
+        asked: Asked,
+        shots: tuple[bytes, ...],
         seed: int,
         session: str,
     ):
-        self._config = config
-        self._endpoint = endpoint
-        self._tools = tools
-        self._shots = shots
-        self._seed = seed
-        self._session = session
-        self._url: str | None = None
+        self._config, self._endpoint, self._asked, self._shots = config, endpoint, asked, shots
+        self._seed, self._session = seed, session
         self._tokens: list[int] = []  # the last turn's prompt and completion
+        self._forget()
+
+    def _forget(self) -> None:
+        self._encoded: list[bytes] = []
+        self._thoughts: list[tuple[int, Message]] = []  # places that hold reasoning which the user's next words end
+        self._num_seen = self._num_turns = 0
+        self._last: Message | None = None
 
     async def reply(self, messages: Sequence[Message]) -> Message:
-        self._url = self._url or self._endpoint.route()
-        payload = self._payload(messages)
         started = time.monotonic()
-        answer = await self._endpoint.complete(self._url, payload, self._session)
+        answer = await self._endpoint.complete(self._session, self._body(messages))
         return self._message(answer, time.monotonic() - started)
 
-    def _payload(self, messages: Sequence[Message]) -> dict[str, Any]:
-        config = self._config
-        turn = sum(message.role == "assistant" for message in messages)
-        payload: dict[str, Any] = {
-            "model": config.model,
-            "messages": self._chat(messages),
-            "seed": zlib.crc32(f"{self._seed}:{turn}".encode()) >> 1,  # engines take 31 bits at least
-        }
-        if self._tools:
-            payload |= {
-                "tools": self._tools,
-                "tool_choice": self._choice(messages),
-                "parallel_tool_calls": config.parallel_tool_calls,
-            }
-        if config.logprobs:
-            payload["logprobs"] = True
-        if config.return_token_ids:
-            payload["return_token_ids"] = True
-        speaking = config.speaking if payload.get("tool_choice") == "none" else {}
-        return payload | config.sampling | config.extra_body | speaking
+    def close(self) -> None:
+        self._endpoint.end(self._session)
+
+    def _body(self, messages: Sequence[Message]) -> bytes:
+        self._see(messages)
+        end = self._asked.ends[self._choice(messages)]
+        if self._asked.own_seed:
+            return b'{"messages":[%b],%b' % (b",".join(self._encoded), end)
+        seed = zlib.crc32(b"%d:%d" % (self._seed, self._num_turns)) >> 1  # engines take 31 bits at least
+        return b'{"messages":[%b],"seed":%d,%b' % (b",".join(self._encoded), seed, end)
+
+    def _see(self, messages: Sequence[Message]) -> None:
+        """Encode what is new. Shots stand right behind the system message, so that they are part of the prefix that rollouts share."""
+        if self._num_seen and (self._num_seen > len(messages) or messages[self._num_seen - 1] is not self._last):
+            self._forget()  # another conversation
+        config, encoded = self._config, self._encoded
+        for message in messages[self._num_seen :]:
+            role = message.role
+            if not encoded:
+                if role == "system" and config.system_suffix:
+                    message = Message("system", message.content + config.system_suffix)
+                if role != "system":
+                    encoded += self._shots
+            if role == "assistant":
+                if message.reasoning and config.keep_reasoning == "since_user":
+                    self._thoughts.append((len(encoded), message))
+                self._num_turns += 1
+            elif role == "user" and self._thoughts:
+                for place, thought in self._thoughts:
+                    encoded[place] = _encode(thought, config, str(place), bare=True)
+                self._thoughts.clear()
+            encoded.append(_encode(message, config, str(len(encoded))))
+            if role == "system" and len(encoded) == 1:
+                encoded += self._shots
+        self._num_seen, self._last = len(messages), messages[-1]
 
     def _choice(self, messages: Sequence[Message]) -> str:
         """Whether the model is to call or to speak now. Words follow a call that went well, and the second failure in a row."""
+        if "" in self._asked.ends:
+            return ""
         if self._config.speak == "free":
             return self._config.tool_choice
         outcomes = [message.outcome for message in messages[-4:] if message.role == "tool"]
         called = messages[-1].role == "tool"
         failed_twice = len(outcomes) > 1 and Outcome.OK not in outcomes
         return "none" if called and (outcomes[-1] is Outcome.OK or failed_twice) else "required"
-
-    def _chat(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
-        """Shots stand right behind the system message, so that they are part of the prefix that rollouts share."""
-        lead = 1 if messages and messages[0].role == "system" else 0
-        turns = [
-            to_chat(message, self._config.keep_reasoning)
-            for message in (*messages[:lead], *self._shots, *messages[lead:])
-        ]
-        if self._config.system_suffix and lead:
-            turns[0]["content"] += self._config.system_suffix
-        if self._config.reply_tool:
-            for index, turn in enumerate(turns):
-                if turn["role"] == "assistant" and turn["content"]:
-                    arguments = orjson.dumps({"message": turn["content"]}).decode()
-                    call = {
-                        "id": f"reply_{index}",
-                        "type": "function",
-                        "function": {"name": REPLY_TOOL, "arguments": arguments},
-                    }
-                    turn |= {"content": "", "tool_calls": [*turn.get("tool_calls", ()), call]}
-        return turns
 
     def _message(self, answer: dict[str, Any], latency_s: float) -> Message:
         choice = answer["choices"][0]
@@ -263,7 +239,7 @@ class EndpointAgent:
             if self._config.reply_tool and name == REPLY_TOOL:
                 content, raw = _reply_text(arguments), arguments
             else:
-                calls.append(ToolCall(id=call["id"], name=name, arguments=arguments))
+                calls.append(ToolCall(call["id"], name, arguments))
         prompt_ids, token_ids = answer.get("prompt_token_ids"), choice.get("token_ids")
         prefix_break = False
         if prompt_ids is not None and token_ids is not None:
@@ -280,12 +256,26 @@ class EndpointAgent:
             logprobs=tuple(entry["logprob"] for entry in logprobs) if logprobs is not None else None,
             prefix_break=prefix_break,
             usage=Usage(
-                prompt_tokens=usage.get("prompt_tokens") or 0,
-                cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-                completion_tokens=usage.get("completion_tokens") or 0,
+                usage.get("prompt_tokens") or 0,
+                (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+                usage.get("completion_tokens") or 0,
             ),
             latency_s=latency_s,
         )
+
+
+def _encode(message: Message, config: EndpointTeacherConfig, place: str, bare: bool = False) -> bytes:
+    """The message as the engine is sent it; `bare` leaves its reasoning out."""
+    chat = to_chat(message, config.keep_reasoning != "never" and not bare, config.reasoning_field)
+    if config.reply_tool and message.role == "assistant" and message.content:
+        arguments = orjson.dumps({"message": message.content}).decode()
+        call = {
+            "id": f"reply_{place}",
+            "type": "function",
+            "function": {"name": REPLY_TOOL, "arguments": arguments},
+        }
+        chat |= {"content": "", "tool_calls": [*chat.get("tool_calls", ()), call]}
+    return orjson.dumps(chat)
 
 
 def engine_tools(tools: Sequence[ToolSchema], config: EndpointTeacherConfig) -> list[ToolSchema]:
@@ -340,30 +330,3 @@ def _reply_text(arguments: str) -> str:
         return str(orjson.loads(arguments)["message"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return arguments  # cut off by max_tokens, or malformed: the text as it is, unrepaired
-
-
-def _refusal(status: int, text: bytes) -> RolloutFault | ContextOverflow:
-    try:
-        body = orjson.loads(text)
-        error = body.get("error", body)
-        words = str(error.get("message", error) if isinstance(error, dict) else error)
-    except (orjson.JSONDecodeError, AttributeError):
-        words = text.decode(errors="replace")
-    words = " ".join(words.split())[:400]
-    if status in (400, 413, 422) and _TOO_LONG.search(words):
-        return ContextOverflow(words)
-    if status in _OVERLOADED:
-        return RolloutFault(FaultClass.ENGINE_OVERLOADED, f"HTTP {status}: {words}")
-    return RolloutFault(FaultClass.ENGINE_REJECTED, f"HTTP {status}: {words}", retryable=False)
-
-
-def _parse(text: bytes) -> dict[str, Any]:
-    try:
-        answer = orjson.loads(text)
-        said = answer["choices"][0]["message"]
-        for call in said.get("tool_calls") or ():
-            _ = call["id"], call["function"]["name"], call["function"]["arguments"]
-        return answer
-    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-        words = f"no chat completion in {text[:200].decode(errors='replace')!r}"
-        raise RolloutFault(FaultClass.MALFORMED_REPLY, words) from error

@@ -37,22 +37,25 @@ class _Replay:
         asked_in_place = any(isinstance(step, Ask) for step in written.reference)
         asks = [] if asked_in_place else [Ask(ask=name) for name in written.facts]
         self._steps = [*asks, *written.reference]
-        self._number = 0
 
     async def reply(self, messages: Sequence[Message]) -> Message:
-        while self._steps:
-            step = self._steps.pop(0)
+        """The step that comes after those said: nothing is remembered, so that another can go on."""
+        said = sum(message.role == "assistant" for message in messages)
+        if said < len(self._steps):
+            step = self._steps[said]
             if isinstance(step, Ask):
                 return Message("assistant", self._task.written.facts[step.ask].question)
             if isinstance(step, Say):
                 return Message("assistant", step.say)
-            self._number += 1
             results = [CallResult(m.outcome, m.content) for m in messages if m.role == "tool" and m.outcome]
             arguments = orjson.dumps(resolve(step.arguments, results)).decode()
             return Message(
-                "assistant", tool_calls=(ToolCall(f"call_{self._number}", step.call, arguments),), usage=Usage()
+                "assistant", tool_calls=(ToolCall(f"call_{len(results) + 1}", step.call, arguments),), usage=Usage()
             )
         return Message("assistant", closing_words(self._task))
+
+    def close(self) -> None:
+        pass
 
 
 def closing_words(task: Task) -> str:
@@ -81,6 +84,9 @@ class _Silent:
     async def reply(self, messages: Sequence[Message]) -> Message:
         return Message("assistant", "")
 
+    def close(self) -> None:
+        pass
+
 
 class RandomCallTeacher:
     identity = TeacherIdentity("random_call", "1", "{}")
@@ -98,16 +104,17 @@ class _OneRandomCall:
     def __init__(self, domain: Domain, seed: int):
         self._tools = domain.tools_for("agent")
         self._random = Random(seed)
-        self._called = False
 
     async def reply(self, messages: Sequence[Message]) -> Message:
-        if self._called:
+        if messages[-1].role == "tool":
             return Message("assistant", "Done.")
-        self._called = True
         tool = self._random.choice(self._tools)
         said = " ".join(m.content for m in messages if m.role == "user")
         chosen = draw_arguments(tool.parameters, quoted_and_words(said), self._random)
         return Message("assistant", tool_calls=(ToolCall("call_1", tool.name, orjson.dumps(chosen).decode()),))
+
+    def close(self) -> None:
+        pass
 
 
 def quoted_and_words(said: str) -> list[str]:

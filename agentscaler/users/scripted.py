@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from zlib import crc32
 
 from agentscaler.messages import Message
@@ -56,6 +57,9 @@ class ScriptedUser:
     async def reply(self, messages: Sequence[Message]) -> str | None:
         return self.answer(messages[-1].content)
 
+    def close(self) -> None:
+        pass
+
     def answer(self, words: str) -> str | None:
         asked = asked_facts(self._task, words)
         fresh = [name for name in asked if name not in self._told]
@@ -80,7 +84,13 @@ def wants_a_yes(words: str) -> bool:
 
 def asked_facts(task: WrittenTask, words: str) -> list[str]:
     """Names of the facts whose patterns occur in the agent's words, in the task's order."""
-    return [name for name, fact in task.facts.items() if fact.is_asked(words)]
+    return [name for name, fact in task.facts.items() if any(one.search(words) for one in _compiled(fact.patterns))]
+
+
+@lru_cache(maxsize=4096)
+def _compiled(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    """Python's own cache of patterns holds 512, fewer than the tasks of one run have."""
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
 
 
 class ScriptedUsers:

@@ -10,13 +10,14 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentscaler.errors import ContextOverflow, FaultClass, RolloutFault
 from agentscaler.messages import Message
 from agentscaler.rollout.record import UserIdentity
 from agentscaler.tasks.task import Task
-from agentscaler.teachers.endpoint import ChatEndpoint
+from agentscaler.teachers.http import ChatEndpoint
 
 STOP = "###STOP###"
 
@@ -30,14 +31,14 @@ class SimulatedUserConfig(BaseModel):
 
 class SimulatedUsers:
     def __init__(self, config: SimulatedUserConfig, endpoint: ChatEndpoint):
-        self._config, self._endpoint = config, endpoint
+        self._config, self.endpoint = config, endpoint
         self.identity = UserIdentity("simulated", config.model)
 
     def start(self, task: Task, seed: int, session: str) -> SimulatedUser:
-        return SimulatedUser(task, self._config, self._endpoint, seed, session)
+        return SimulatedUser(task, self._config, self.endpoint, seed, session)
 
     async def close(self) -> None:
-        await self._endpoint.close()
+        await self.endpoint.close()
 
 
 class SimulatedUser:
@@ -61,7 +62,7 @@ class SimulatedUser:
         seed = zlib.crc32(f"{self._seed}:{len(chat)}".encode()) >> 1
         payload = {"model": self._config.model, "messages": chat, "seed": seed, **self._config.sampling}
         try:
-            answer = await self._endpoint.complete(self._endpoint.route(), payload, self._session)
+            answer = await self._endpoint.complete(self._session, orjson.dumps(payload))
         except RolloutFault as fault:
             raise RolloutFault(FaultClass.USER_FAULT, f"the simulated user: {fault.words}", fault.retryable) from None
         except ContextOverflow as error:
@@ -70,6 +71,9 @@ class SimulatedUser:
         if not words:
             raise RolloutFault(FaultClass.USER_FAULT, "the simulated user said nothing")
         return None if STOP in words else words
+
+    def close(self) -> None:
+        self._endpoint.end(self._session)
 
 
 def instructions(task: Task) -> str:

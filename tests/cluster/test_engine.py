@@ -18,16 +18,14 @@ import pytest
 from agentscaler.domain.store import load_domain
 from agentscaler.errors import ConfigError
 from agentscaler.messages import Message
-from agentscaler.teachers.endpoint import (
-    ChatEndpoint,
-    EndpointAgent,
-    EndpointConfig,
-    EndpointTeacherConfig,
-    engine_tools,
-)
-from agentscaler.teachers.few_shot import FOREIGN_EXAMPLES, build_shots
+from agentscaler.tasks.compile import compile_shipped
+from agentscaler.teachers.endpoint import EndpointTeacher
+from agentscaler.teachers.http import ChatEndpoint, EndpointConfig
 from cluster import smollm2
-from cluster.engine import EngineConfig, EngineError, EngineProcess, last_words, preflight
+from cluster.config import RolloutConfig
+from cluster.engine import EngineConfig, preflight
+from cluster.engine_process import EngineError, EngineProcess, last_words
+from jobs.compose import compose
 
 
 def model_folder(path: Path, size_gib: float = 0.0) -> str:
@@ -74,7 +72,9 @@ def test_a_template_that_is_not_there() -> None:
 def test_fewer_gpus_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.engine._runs_on_cpu", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert "2 GPUs" in refusal(tensor_parallel_size=4)
+    assert "takes 4 GPUs, 2 are visible" in refusal(tensor_parallel_size=4)
+    assert "does not divide" in str(pytest.raises(ValueError, EngineConfig, model="m", num_nodes=3).value)
+    preflight(EngineConfig(model="org/name", tensor_parallel_size=4, num_nodes=2))
     preflight(EngineConfig(model="org/name", tensor_parallel_size=2))
 
 
@@ -108,7 +108,8 @@ def test_the_server_dies_with_its_owner(tmp_path: Path) -> None:
     script = f"""
         import threading
         from pathlib import Path
-        from cluster.engine import EngineConfig, EngineProcess
+        from cluster.engine import EngineConfig
+        from cluster.engine_process import EngineProcess
         engine = EngineProcess(EngineConfig(model="smollm2"), Path({str(tmp_path / "log")!r}))
         threading.Timer(1.0, lambda: print(engine.pid, flush=True)).start()
         engine.start()
@@ -125,27 +126,19 @@ def test_the_server_dies_with_its_owner(tmp_path: Path) -> None:
 @pytest.mark.engine
 @pytest.mark.asyncio
 async def test_real_turn(smollm2_url: str) -> None:
-    config = EndpointTeacherConfig(
-        model="smollm2",
-        sampling={"temperature": 0.0, "max_tokens": 100},
-        strict=True,
-        max_string_length=100,
-        parallel_tool_calls=False,
-        speak="after_call",
-        return_token_ids=True,
-    )
-    domain = load_domain("notes")
-    tools = engine_tools([tool.schema_for_model() for tool in domain.tools_for("agent")], config)
-    endpoint = ChatEndpoint(EndpointConfig(base_urls=(smollm2_url,)))
-    shots = build_shots(FOREIGN_EXAMPLES, frozenset(), 6)
-    agent = EndpointAgent(config, endpoint, tools, shots, 1, "test")
-    asked = 'Please move my note "Garden plan" to the Archive folder.'
+    chat = compose("rollout", RolloutConfig, ["domain=notes", "teacher=smollm2"]).teacher.chat
+    assert chat is not None
+    domain, task = load_domain("notes"), compile_shipped("notes")[0]
+    teacher = EndpointTeacher(chat, ChatEndpoint(EndpointConfig(base_urls=(smollm2_url,))))
+    agent = teacher.start(task, domain, 1, "test")
     try:
-        turn = await agent.reply([Message(role="system", content="Help."), Message(role="user", content=asked)])
+        opening = [Message("system", domain.system_prompt()), Message("user", task.written.intent)]
+        turn = await agent.reply(opening)
     finally:
-        await endpoint.close()
+        agent.close()
+        await teacher.close()
     (call,) = turn.tool_calls
-    schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+    schemas = {tool.name: tool.schema_for_model()["function"]["parameters"] for tool in domain.tools_for("agent")}
     assert (
         set(schemas[call.name].get("required", []))
         <= json.loads(call.arguments).keys()

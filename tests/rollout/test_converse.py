@@ -40,10 +40,15 @@ class Script:
             raise message
         return message
 
+    def close(self) -> None:
+        pass
+
 
 async def talk(*messages: Message | Exception, **limits: int) -> Conversation:
     environment = World.of(load_domain("notes"), 1).open()
-    return await converse("system", environment, Script(*messages), ScriptedUser(TASK), Limits.model_validate(limits))
+    return await converse(
+        Message("system", "system"), environment, Script(*messages), ScriptedUser(TASK), Limits.model_validate(limits)
+    )
 
 
 def says(words: str) -> Message:

@@ -2,14 +2,16 @@
 
 1. What is written is read back equal, whatever the rollout holds.
 2. A file that is corrupt, truncated, foreign, of another kind or of another schema version is one line that names it.
-3. A file under its final name is complete; what a killed writer left is swept, and nothing else.
+3. A file under its final name is complete; of an output, only what its manifest names is read.
 4. What is committed is known by id; a rollout in two shards is an error.
+5. Tasks are written and read as a stream.
+6. All of it on a store too.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,18 +25,26 @@ from agentscaler.errors import FaultClass, ShardError
 from agentscaler.rollout.record import FailedAttempt, Rollout
 from agentscaler.shards import schema
 from agentscaler.shards.files import (
+    attempt_paths,
     committed,
+    committed_batches,
+    num_tasks,
+    read_chosen,
     read_rollouts,
     read_tasks,
-    sweep,
+    shard_paths,
+    task_batches,
     write_parquet,
     write_tasks,
-    write_text,
 )
+from agentscaler.shards.manifest import EntryKind, Manifest
+from agentscaler.shards.storage import AnyPath, folder
+from agentscaler.tasks.task import Task
 from tests.shards.made import ROLLOUTS, played
+from tests.shards.stores import s3_bucket
 
 
-def write(path: Path, rollouts: list[Rollout]) -> Path:
+def write(path: AnyPath, rollouts: list[Rollout]) -> AnyPath:
     write_parquet(path, [schema.to_row(rollout) for rollout in rollouts], schema.ROLLOUTS)
     return path
 
@@ -149,7 +159,8 @@ def test_a_broken_file_is_one_line_that_names_it(tmp_path: Path, spoil: Callable
 @pytest.fixture
 def spoiled(tmp_path: Path) -> Path:
     """The footer is whole, so opening succeeds; the damage shows while reading."""
-    path = write(tmp_path / "spoiled.parquet", [rollout for _, rollout in played()])
+    path = tmp_path / "spoiled.parquet"
+    write(path, [rollout for _, rollout in played()])
     data = bytearray(path.read_bytes())
     data[200:4000] = os.urandom(3800)
     path.write_bytes(data)
@@ -177,14 +188,82 @@ def test_a_spoiled_task_is_named(tmp_path: Path, change: dict[str, str]) -> None
         read_tasks(tmp_path / "none.parquet")
 
 
-def test_sweep_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
-    kept = write(tmp_path / "shards" / "a.parquet", [played()[0][1]])
-    write_text(tmp_path / "summary.json", "{}")
-    for name in ("shards/b.parquet.123.tmp", "summary.json.9.tmp"):
-        (tmp_path / name).write_bytes(b"half")
-    assert list(read_rollouts(tmp_path)) == [played()[0][1]]  # a temporary file is never read
-    sweep(tmp_path)
-    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == [kept, tmp_path / "summary.json"]
+def test_only_what_the_manifest_names_is_read(tmp_path: Path) -> None:
+    rollouts = [rollout for _, rollout in played()[:3]]
+    manifest = Manifest(tmp_path)
+    epoch = manifest.claim()
+    for number, rollout in enumerate(rollouts):
+        write(tmp_path / "shards" / f"shard-0001-0000{number}.parquet", [rollout])
+    (tmp_path / "shards" / "shard-0001-00009.parquet.123.tmp").write_bytes(b"half")
+    assert shard_paths(tmp_path) == []
+    for number in (2, 0):
+        manifest.append(epoch, EntryKind.SHARD, f"shards/shard-0001-0000{number}.parquet", 1, 1, "d")
+    manifest.append(epoch, EntryKind.ATTEMPTS, "attempts/attempts-0001-00001.parquet", 1, 1, "d")
+    for place in (tmp_path, tmp_path / "shards"):
+        assert list(read_rollouts(place)) == [rollouts[2], rollouts[0]]
+    assert attempt_paths(tmp_path) == [tmp_path / "attempts" / "attempts-0001-00001.parquet"]
+
+
+def test_all_files_of_an_output_without_a_manifest_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "shards" / "a.parquet", [played()[0][1]])
+    write_parquet(tmp_path / "attempts" / "b.parquet", [], schema.ATTEMPTS)
+    assert shard_paths(tmp_path) == [tmp_path / "shards" / "a.parquet"] == shard_paths(tmp_path / "shards")
+    assert attempt_paths(tmp_path) == [tmp_path / "attempts" / "b.parquet"]
+    assert shard_paths(tmp_path / "shards" / "a.parquet") == [tmp_path / "shards" / "a.parquet"]
+
+
+def test_chosen_rollouts_and_columns(tmp_path: Path) -> None:
+    rollouts = [rollout for _, rollout in played()[:6]]
+    write(tmp_path / "a.parquet", rollouts[:3])
+    write(tmp_path / "b.parquet", rollouts[3:])
+    wanted = {rollouts[4].rollout_id, rollouts[1].rollout_id}
+    assert list(read_chosen(tmp_path, wanted.__contains__)) == [rollouts[1], rollouts[4]]
+    tables = list(committed_batches(tmp_path, ["rollout_id", "verdict.outcome"]))
+    assert [table.num_rows for table in tables] == [3, 3]
+    assert tables[1].to_pylist()[0] == {"rollout_id": rollouts[3].rollout_id, "verdict": {"outcome": "accepted"}}
+
+
+def test_tasks_stream(tmp_path: Path) -> None:
+    path, task = tmp_path / "tasks.parquet", played()[0][0]
+    drawn = 0
+
+    def draw() -> Iterator[Task]:
+        nonlocal drawn
+        for number in range(2500):
+            drawn += 1
+            yield task.model_copy(update={"world_seed": number})
+
+    write_tasks(path, draw())
+    file = pq.ParquetFile(path)
+    assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [1000, 1000, 500]
+    batches = task_batches(path, batch_rows=800)
+    assert drawn == num_tasks(path) == 2500 and len(next(batches)) == 800
+
+    def break_off() -> Iterator[Task]:
+        yield task
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_tasks(path, break_off())
+    assert num_tasks(path) == 2500 and list(tmp_path.iterdir()) == [path]
+
+
+def test_on_a_store_too() -> None:
+    tasks, rollouts = [task for task, _ in played()], [rollout for _, rollout in played()]
+    with s3_bucket() as bucket:
+        output = folder(f"{bucket}/run")
+        write(output / "shards" / "a.parquet", rollouts[:40])
+        write(output / "shards" / "b.parquet", rollouts[40:])
+        write_tasks(output / "tasks.parquet", tasks)
+        assert list(read_rollouts(output)) == rollouts and read_tasks(output / "tasks.parquet") == tasks
+        assert committed(output) == {rollout.rollout_id: rollout.verdict.outcome for rollout in rollouts}
+        data = bytearray((output / "shards" / "a.parquet").read_bytes())
+        data[200:4000] = os.urandom(3800)
+        (output / "shards" / "a.parquet").write_bytes(bytes(data))
+        with pytest.raises(ShardError, match=r"s3://bucket-.*/run/shards/a\.parquet: cannot be read to its end"):
+            list(read_rollouts(output))
+        with pytest.raises(ShardError, match=r"s3://bucket-.*/run/none\.parquet: no such tasks file"):
+            num_tasks(output / "none.parquet")
 
 
 def test_a_failing_write_leaves_no_file_under_the_final_name(tmp_path: Path) -> None:

@@ -1,34 +1,36 @@
-"""The endpoint against a real local server that misbehaves. Promises:
+"""What is asked of a real local server, and what becomes of its answer. Promises:
 
-1. Overload is retried, up to the bound, and then named so; a lost connection is tried once more.
-2. Timeout, refusal, garbage and too long a conversation are told apart; a refusal and an overflow are asked once only.
-3. A busy or lost server gets no new conversation while another is there; a conversation stays where it started.
-4. What the model wrote is recorded as it is; a reply said through the tool is recorded as words and rendered back as a call.
-5. A prefix break is seen from token ids; the identity holds everything that shapes words, and no secret.
+1. The request holds the whole conversation, tools and sampling as configured, however often and in whatever steps it is asked for.
+2. What the model wrote is recorded as it is; a reply said through the tool is recorded as words and rendered back as a call.
+3. Reasoning is sent back as `keep_reasoning` says, and no longer than that.
+4. A prefix break is seen from token ids; the identity holds everything that shapes words, and no secret.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agentscaler.errors import ConfigError, ContextOverflow, FaultClass, RolloutFault
-from agentscaler.messages import Message, Outcome, ToolCall
+from agentscaler.domain.store import load_domain
+from agentscaler.errors import ConfigError
+from agentscaler.messages import Message, Outcome, ToolCall, to_chat
+from agentscaler.tasks.compile import compile_shipped
+from agentscaler.teachers.chat import ToolSchema
 from agentscaler.teachers.endpoint import (
-    ChatEndpoint,
     EndpointAgent,
-    EndpointConfig,
     EndpointTeacher,
     EndpointTeacherConfig,
     engine_tools,
+    prepare,
 )
+from agentscaler.teachers.http import ChatEndpoint, EndpointConfig
+from tests.teachers.served import asking, said, served
 
 TOOL = {
     "type": "function",
@@ -49,183 +51,9 @@ TOOL = {
 OPENING = [Message(role="system", content="Help."), Message(role="user", content="Hello.")]
 
 
-class Server:
-    """Answers with what `answer` says; remembers every request."""
-
-    def __init__(self, answer: Callable[[int], web.StreamResponse]):
-        self._answer = answer
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.url = ""
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.bodies.append(await request.json())
-        self.headers.append(dict(request.headers))
-        response = self._answer(len(self.bodies))
-        if isinstance(response, Cut):
-            await response.prepare(request)
-            await response.write(b'{"choices"')
-            assert request.transport is not None
-            request.transport.abort()
-        if isinstance(response, Slow):
-            await asyncio.sleep(1)
-        return response
-
-
-class Cut(web.StreamResponse):
-    def __init__(self) -> None:
-        super().__init__(headers={"Content-Length": "500"})
-
-
-class Slow(web.Response):
-    pass
-
-
-@asynccontextmanager
-async def served(answer: Callable[[int], web.StreamResponse]) -> AsyncIterator[Server]:
-    server = Server(answer)
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    try:
-        yield server
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
-async def asking(
-    *urls: str, max_retries: int = 2, timeout_s: float = 5, key: str | None = None
-) -> AsyncIterator[ChatEndpoint]:
-    endpoint = ChatEndpoint(
-        EndpointConfig(base_urls=urls, max_retries=max_retries, timeout_s=timeout_s, api_key_env=key)
-    )
-    try:
-        yield endpoint
-    finally:
-        await endpoint.close()
-
-
-def agent(endpoint: ChatEndpoint, **settings: Any) -> EndpointAgent:
+def agent(endpoint: ChatEndpoint, tools: Sequence[ToolSchema] = (TOOL,), **settings: Any) -> EndpointAgent:
     config = EndpointTeacherConfig(model="m", **settings)
-    return EndpointAgent(config, endpoint, engine_tools([TOOL], config), (), 7, "session-1")
-
-
-def said(content: str | None = "Hi.", calls: list[tuple[str, str]] | None = None, **more: Any) -> web.Response:
-    tool_calls = [{"id": f"c{i}", "function": {"name": n, "arguments": a}} for i, (n, a) in enumerate(calls or [])]
-    choice = {"message": {"content": content, "tool_calls": tool_calls}, **more.pop("choice", {})}
-    return web.json_response({"choices": [choice], **more})
-
-
-def error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": {"message": message}}, status=status)
-
-
-async def fault_of(answer: Callable[[int], web.StreamResponse], **settings: Any) -> tuple[RolloutFault, int]:
-    async with served(answer) as server, asking(server.url, **settings) as endpoint:
-        with pytest.raises(RolloutFault) as caught:
-            await agent(endpoint).reply(OPENING)
-        return caught.value, len(server.bodies)
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("status", [429, 500, 503])
-async def test_overload_is_retried(status: int) -> None:
-    async with served(lambda n: error(status, "busy") if n < 3 else said()) as server, asking(server.url) as endpoint:
-        assert (await agent(endpoint).reply(OPENING)).content == "Hi."
-        assert len(server.bodies) == 3
-        assert server.bodies[0] == server.bodies[2]
-
-
-@pytest.mark.asyncio
-async def test_overload_has_an_end() -> None:
-    fault, asked = await fault_of(lambda n: error(503, "full up"))
-    assert (fault.fault, fault.retryable, asked) == (FaultClass.ENGINE_OVERLOADED, True, 3)
-    assert "full up" in fault.words
-
-
-@pytest.mark.asyncio
-async def test_a_cut_body_is_tried_once_more() -> None:
-    fault, asked = await fault_of(lambda n: Cut())
-    assert (fault.fault, fault.retryable, asked) == (FaultClass.ENGINE_GONE, True, 2)
-    async with served(lambda n: Cut() if n == 1 else said()) as server, asking(server.url) as endpoint:
-        assert (await agent(endpoint).reply(OPENING)).content == "Hi."
-
-
-@pytest.mark.asyncio
-async def test_nobody_there() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
-    async with asking(url) as endpoint:
-        with pytest.raises(RolloutFault) as caught:
-            await agent(endpoint).reply(OPENING)
-    assert caught.value.fault is FaultClass.ENGINE_GONE
-
-
-@pytest.mark.asyncio
-async def test_timeout() -> None:
-    fault, asked = await fault_of(lambda n: Slow(), timeout_s=0.2)
-    assert (fault.fault, fault.retryable, asked) == (FaultClass.TIMEOUT, True, 1)
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("body", [b"not json", b"{}", b'{"choices": []}', b"[1]", b'{"choices": [{"message": null}]}'])
-async def test_garbage(body: bytes) -> None:
-    fault, asked = await fault_of(lambda n: web.Response(body=body))
-    assert (fault.fault, asked) == (FaultClass.MALFORMED_REPLY, 1)
-
-
-@pytest.mark.asyncio
-async def test_a_refusal_is_asked_once_and_says_why() -> None:
-    fault, asked = await fault_of(lambda n: error(400, "the model `m`\n does not exist"))
-    assert (fault.fault, fault.retryable, asked) == (FaultClass.ENGINE_REJECTED, False, 1)
-    assert "the model `m` does not exist" in fault.words
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize(
-    "words",
-    [
-        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens.",
-        "context_length_exceeded",
-        "prompt is too long: 210000 tokens > 200000 maximum",
-    ],
-)
-async def test_too_long_is_no_fault_and_is_asked_once(words: str) -> None:
-    async with served(lambda n: error(400, words)) as server, asking(server.url) as endpoint:
-        with pytest.raises(ContextOverflow):
-            await agent(endpoint).reply(OPENING)
-        assert len(server.bodies) == 1
-
-
-@pytest.mark.asyncio
-async def test_routes_to_the_least_loaded_and_stays() -> None:
-    async with served(lambda n: said()) as one, served(lambda n: said()) as two, asking(one.url, two.url) as endpoint:
-        agents = [agent(endpoint) for _ in range(6)]
-        for _ in range(2):
-            await asyncio.gather(*(a.reply(OPENING) for a in agents))
-        assert len(one.bodies) == len(two.bodies) == 6
-        assert one.headers[0]["X-Session-ID"] == "session-1"
-
-
-@pytest.mark.asyncio
-async def test_a_lost_server_gets_no_new_conversation() -> None:
-    async with (
-        served(lambda n: Cut()) as lost,
-        served(lambda n: said()) as good,
-        asking(lost.url, good.url) as endpoint,
-    ):
-        with pytest.raises(RolloutFault):
-            await agent(endpoint).reply(OPENING)
-        before = len(lost.bodies)
-        for _ in range(4):
-            await agent(endpoint).reply(OPENING)
-        assert (len(lost.bodies), len(good.bodies)) == (before, 4)
+    return EndpointAgent(config, endpoint, prepare(config, tools), (), 7, "session-1")
 
 
 @pytest.mark.asyncio
@@ -312,7 +140,7 @@ async def test_the_key_comes_from_the_environment_and_stays_out_of_the_identity(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SOME_KEY", "hush")
-    async with served(lambda n: said()) as server, asking(server.url, key="SOME_KEY") as endpoint:
+    async with served(lambda n: said()) as server, asking(server.url, api_key_env="SOME_KEY") as endpoint:
         await agent(endpoint).reply(OPENING)
         teacher = EndpointTeacher(EndpointTeacherConfig(model="m", sampling={"temperature": 0.5}), endpoint)
         assert server.headers[0]["Authorization"] == "Bearer hush"
@@ -320,3 +148,83 @@ async def test_the_key_comes_from_the_environment_and_stays_out_of_the_identity(
         assert json.loads(teacher.identity.sampling)["sampling"] == {"temperature": 0.5}
     with pytest.raises(ConfigError, match="NO_SUCH_KEY"):
         ChatEndpoint(EndpointConfig(base_urls=("http://x",), api_key_env="NO_SUCH_KEY"))
+
+
+UNASKED = ChatEndpoint(EndpointConfig(base_urls=("http://127.0.0.1:1/v1",)))
+THINKS = Message("assistant", reasoning="Hm.", tool_calls=(ToolCall("c0", "move_note", "{}"),))
+RESULT = Message("tool", "{}", tool_call_id="c0", outcome=Outcome.OK)
+DONE = Message("assistant", "Done.", reasoning="So.")
+NEXT = Message("user", "And now?")
+
+
+def bodies(messages: Sequence[Message], sizes: Sequence[int], **settings: Any) -> list[dict[str, Any]]:
+    """What one agent would send when it is shown the first n messages, for each n of `sizes` in turn."""
+    asker = agent(UNASKED, **settings)
+    return [json.loads(asker._body(messages[:size])) for size in sizes]
+
+
+@pytest.mark.parametrize(
+    ("keep", "sent"),
+    [
+        ("never", [[None], [None, None], [None, None, None]]),
+        ("since_user", [["Hm."], [None, None], [None, None, "Hm."]]),
+        ("always", [["Hm."], ["Hm.", "So."], ["Hm.", "So.", "Hm."]]),
+    ],
+)
+def test_reasoning_goes_back_as_configured(keep: str, sent: list[list[str | None]]) -> None:
+    talk = [*OPENING, THINKS, RESULT, DONE, NEXT, THINKS, RESULT]
+    for field in ("reasoning", "reasoning_content"):
+        found = bodies(talk, [4, 6, 8], keep_reasoning=keep, reasoning_field=field)
+        told = [[m.get(field) for m in body["messages"] if m["role"] == "assistant"] for body in found]
+        assert told == sent
+
+
+TURNS = st.lists(st.sampled_from([*OPENING, THINKS, RESULT, DONE, NEXT]), min_size=1, max_size=8)
+
+
+@given(TURNS, st.data())
+def test_what_is_sent_does_not_depend_on_what_was_asked_before(turns: list[Message], data: st.DataObject) -> None:
+    sizes = sorted(data.draw(st.lists(st.integers(1, len(turns)), max_size=3)))
+    keep = data.draw(st.sampled_from(["never", "since_user", "always"]))
+    settings = {"keep_reasoning": keep, "reply_tool": data.draw(st.booleans()), "system_suffix": "!"}
+    assert bodies(turns, [*sizes, len(turns)], **settings)[-1] == bodies(turns, [len(turns)], **settings)[0]
+
+
+def test_another_conversation_is_encoded_anew() -> None:
+    asker = agent(UNASKED)
+    asker._body([*OPENING, DONE])
+    assert json.loads(asker._body([*OPENING, NEXT]))["messages"] == [to_chat(m, False) for m in [*OPENING, NEXT]]
+
+
+def test_the_request_in_full() -> None:
+    (body,) = bodies(OPENING, [2], sampling={"temperature": 0.5}, extra_body={"top_k": 3}, return_token_ids=True)
+    assert body.pop("seed") < 2**31
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Help."}, {"role": "user", "content": "Hello."}],
+        "tools": [TOOL],
+        "tool_choice": "auto",
+        "parallel_tool_calls": True,
+        "return_token_ids": True,
+        "temperature": 0.5,
+        "top_k": 3,
+    }
+    assert bodies(OPENING, [2], extra_body={"seed": 5})[0]["seed"] == 5
+    assert "tool_choice" not in bodies(OPENING, [2], tools=())[0]
+
+
+def test_shots_stand_behind_the_system_message_and_hide_the_solution() -> None:
+    domain, task = load_domain("notes"), compile_shipped("notes")[0]
+    teacher = EndpointTeacher(EndpointTeacherConfig(model="m", shots=2), UNASKED)
+    sent = [
+        json.loads(teacher.start(task, domain, 1, f"session-{n}")._body([*OPENING, DONE]))["messages"] for n in (1, 2)
+    ]
+    assert sent[0] == sent[1]
+    assert [sent[0][0], *sent[0][-2:]] == [to_chat(m, False) for m in [*OPENING, DONE]]
+    shown = {call["function"]["name"] for message in sent[0][1:-2] for call in message.get("tool_calls", ())}
+    assert len(shown) == 2 and not shown & task.reference_tools
+
+
+def test_an_extra_may_not_replace_the_conversation() -> None:
+    with pytest.raises(ValueError, match="messages"):
+        EndpointTeacherConfig(model="m", extra_body={"messages": []})

@@ -1,0 +1,150 @@
+"""Three Ray nodes on this machine: a job survives a node that is killed and uses one that is added; a replica over two nodes gets two.
+
+The cluster lives in a process of its own: Ray connects a process to one cluster, and other tests share another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agentscaler.shards.manifest import EntryKind, Manifest
+from cluster.config import RolloutConfig
+from cluster.dispatcher import Progress
+from cluster.handles import Crew, OnRay
+from cluster.plan import open_output, prepare, standing
+from cluster.rollouts import Figures, run_rollouts
+from jobs.compose import compose, redacted_yaml
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+NODES, GPUS_A_NODE = 3, 4
+# A dead node is noticed after two seconds here, and not after fifteen.
+QUICK = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+
+
+class Place:
+    """A part that says where it is."""
+
+    def node(self) -> str:
+        import ray
+
+        return ray.get_runtime_context().get_node_id()
+
+
+@dataclass
+class Seen:
+    """What the other process saw. `slots`: the nodes of a replica over two; `spread`: those of three parts."""
+
+    slots: list[str] = field(default_factory=list)
+    spread: list[str] = field(default_factory=list)
+    planned: int = 0
+    accounted: int = 0
+    rows: int = 0
+    finished_at_kill: int = 0
+    finished_at_added: int = 0
+    restarts: int = 0
+    nodes_of_workers: list[set[str]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        yield process.submit(live, tmp_path_factory.mktemp("nodes")).result(timeout=240)
+
+
+def live(folder: Path) -> Seen:
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}  # workers import `Place` from here
+    import ray
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 2, "include_dashboard": False, "_system_config": QUICK}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    seen = Seen()
+    try:
+        others = [cluster.add_node(num_cpus=2, num_gpus=GPUS_A_NODE) for _ in range(NODES - 1)]
+        ray.init(address=cluster.address, log_to_driver=False)
+        crew = OnRay()
+        asyncio.run(look_around(crew, seen))
+        asyncio.run(play(crew, cluster, others, folder / "output", seen))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    return seen
+
+
+async def look_around(crew: Crew, seen: Seen) -> None:
+    slots = await asyncio.wait_for(crew.reserve(2, GPUS_A_NODE), 30)
+    there = [crew.spawn(Place, gpus=GPUS_A_NODE, slot=slot) for slot in slots]
+    seen.slots = [await one.call("node") for one in there]
+    parts = [crew.spawn(Place) for _ in range(NODES)]
+    seen.spread = [await one.call("node") for one in parts]
+    for one in (*there, *parts):
+        crew.dismiss(one)
+    crew.release(slots)
+
+
+async def play(crew: Crew, cluster, others: list, output: Path, seen: Seen) -> None:
+    arguments = [
+        "domain=notes",
+        "teacher=sim",
+        "teacher.replicas=2",
+        "++teacher.engine.sim={turns_median: 3, turns_sigma: 0.3, output_median: 60, output_sigma: 0.3}",
+        "attempts=10",
+        "cluster.workers=4",
+        "cluster.concurrency=32",
+        "cluster.shard_rollouts=40",
+        "tracking=none",
+    ]
+    config = compose("rollout", RolloutConfig, arguments)
+    plan = prepare(config, output, redacted_yaml(config))
+    epoch = open_output(plan)
+    seen.planned = plan.num_tasks * plan.attempts
+    storm: list[threading.Thread] = []
+    finished = 0
+
+    def change_nodes() -> None:
+        seen.finished_at_kill = finished
+        cluster.remove_node(others[0], allow_graceful=False)
+        cluster.add_node(num_cpus=2)
+        seen.finished_at_added = finished
+
+    def on_tick(progress: Progress, figures: Figures, seconds: float) -> None:
+        nonlocal finished
+        finished = progress.finished
+        seen.restarts = figures.worker_restarts + figures.engine_restarts
+        if finished >= seen.planned // 10 and not storm:
+            storm.append(threading.Thread(target=change_nodes))
+            storm[0].start()
+
+    await run_rollouts(plan, epoch, config, crew, on_tick)
+    storm[0].join()
+    seen.accounted = int(standing(plan).done.sum())
+    manifest = Manifest(output)
+    manifest.entries()
+    seen.rows = sum(entry.rows for entry in manifest.named(EntryKind.SHARD))
+
+
+def test_a_replica_over_two_nodes_gets_two(seen: Seen) -> None:
+    assert len(set(seen.slots)) == 2
+
+
+def test_parts_are_spread_over_the_nodes(seen: Seen) -> None:
+    assert len(set(seen.spread)) == NODES
+
+
+def test_a_killed_node_loses_nothing(seen: Seen) -> None:
+    assert 0 < seen.finished_at_kill < seen.planned
+    assert seen.restarts > 0, "the node that was killed held nothing"
+    assert seen.accounted == seen.planned
+    assert seen.rows == seen.planned
