@@ -108,8 +108,8 @@ class _Job:
     async def play(self) -> Ran:
         """Epoch by epoch: each is over when all is played, or when a part died that everything hangs on."""
         while True:
-            await self._start_parts()
             try:
+                await self._start_parts()
                 progress = await self._watch()
                 Manifest(self._plan.output).sweep(self._epoch)  # what a fenced committer wrote too late
                 return Ran(progress, time.monotonic() - self._started, self._figures)

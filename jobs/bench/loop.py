@@ -6,7 +6,7 @@ a bare aiohttp and orjson loop (`loop_floor.py`) makes the same calls with the s
 of conversations in flight; figures are medians over the rounds.
 
 Processor time is what psutil says of each process, between the moment when the job runs warm and its end; model calls are counted by
-the server. Ray's own processes are reported apart.
+the server. Ray's own processes (`raylet_…`: GCS, raylet, their agents, idle workers) are reported apart.
 """
 
 from __future__ import annotations
@@ -39,15 +39,13 @@ from cluster.plan import DOMAINS_FILE, TASKS_FILE, open_output, prepare
 from cluster.rollouts import run_rollouts
 from cluster.session import crew
 from jobs.bench import drawing, loop_server
+from jobs.bench.actor_processes import DRIVER, OURS, RAY, ActorProcesses
 from jobs.bench.loop_floor import measure_bare
 from jobs.bench.loop_work import MODEL, SAMPLING, LoopWork, choose
 from jobs.compose import compose, redacted_yaml, refuse
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-ACTORS = ("EnvironmentActor", "Dispatcher", "Committer")
-RAY = ("raylet", "gcs_server")
 
 
 class LoopBench(BaseModel):
@@ -135,7 +133,7 @@ def figures_of(in_flight: int, found: list[tuple[Cost, Cost]]) -> dict[str, floa
     def median(values: list[float], digits: int) -> float:
         return round(statistics.median(values), digits)
 
-    every = (*ACTORS, "driver")
+    every = (*OURS, DRIVER)
     ours = [one.cpu_ms(*every) for one, _ in found]
     floor = [other.cpu_ms("bare") for _, other in found]
     return {
@@ -144,8 +142,9 @@ def figures_of(in_flight: int, found: list[tuple[Cost, Cost]]) -> dict[str, floa
         f"ratio_{in_flight}": median([one / other for one, other in zip(ours, floor, strict=True)], 3),
         **{
             f"{kind.lower()}_cpu_ms_per_call_{in_flight}": median([one.cpu_ms(kind) for one, _ in found], 4)
-            for kind in (*every, "raylet")
+            for kind in every
         },
+        f"raylet_cpu_ms_per_call_{in_flight}": median([one.cpu_ms(RAY) for one, _ in found], 4),
         f"calls_per_s_{in_flight}": median([one.calls / one.wall_s for one, _ in found], 1),
         f"floor_calls_per_s_{in_flight}": median([other.calls / other.wall_s for _, other in found], 1),
     }
@@ -187,7 +186,7 @@ class Meter:
     processor time counts for nothing."""
 
     def __init__(self, url: str, warm_calls: int):
-        self._url, self._own_s = url, 0.0
+        self._url, self._own_s, self._processes = url, 0.0, ActorProcesses()
         self._first: _Reading | None = None
         self._last: _Reading | None = None
         self._until = loop_server.count(url) + warm_calls
@@ -209,7 +208,8 @@ class Meter:
         with self._lock:
             before = time.thread_time()
             driver_s = time.process_time() - self._own_s
-            cpu_s = {"driver": driver_s, **_actors_s()}
+            used = self._processes.use()
+            cpu_s = {**{kind: used[kind].cpu_s for kind in (*OURS, RAY)}, DRIVER: driver_s}
             reading = _Reading(loop_server.count(self._url), time.perf_counter(), cpu_s)
             self._own_s += time.thread_time() - before
             return reading
@@ -222,27 +222,13 @@ class Meter:
         return Cost(last.calls - first.calls, last.wall_s - first.wall_s, spent)
 
 
-def _actors_s() -> dict[str, float]:
-    """Processor seconds of the actors that live, by class, and of Ray's own processes."""
-    found: dict[str, float] = dict.fromkeys((*ACTORS, "raylet"), 0.0)
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            line = process.cmdline()
-            name = line[0] if line else ""
-            kind = "raylet" if Path(name).name in RAY else name.removeprefix("ray::").split(".")[0]
-            if kind in found:
-                times = process.cpu_times()
-                found[kind] += times.user + times.system
-    return found
-
-
 def draw(figures: dict[str, float | int | str], in_flight: tuple[int, ...]) -> Figure:
     """Stacked bars of ours by process, beside the floor's, for each number in flight."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    colours = {"EnvironmentActor": "#4f86c0", "Dispatcher": "#f3c969", "Committer": "#e08a3c", "driver": "#b8bec7"}
+    colours = dict(zip((*OURS, DRIVER), ("#4f86c0", "#f3c969", "#e08a3c", "#b8bec7"), strict=True))
     for place, number in enumerate(in_flight):
         height = 0.0
         for kind, colour in colours.items():

@@ -1,10 +1,10 @@
 """How full our rollouts keep a real engine: output tokens a second of a multi-turn job over those of the same requests open-loop.
 
 The engine is vLLM on CPU with SmolLM2, bound to one core; everything else is bound to another. A pair is a rollout job as it is (driver,
-dispatcher, environment actor, committer), whose requests are recorded on their way, and then a bare client that sends the very same bodies
-in the same order, as many in flight, none waiting for another. Answers have a forced length, so both sides make the same number of tokens. The
-prefix cache is emptied before each side. Both are timed from the first request to the last answer: the tail, when the last conversations
-no longer fill the engine, counts against us in full.
+dispatcher, environment actor, committer), whose requests are recorded on their way, and then a bare client that sends the very same
+bodies in the same order, as many in flight, none waiting for another. Answers have a forced length, so both sides make the same number of
+tokens. The prefix cache is emptied before each side. Both are timed from the first request to the last answer: the tail, when the last
+conversations no longer fill the engine, counts against us in full.
 
 Calls of tools are left to the model (`tool_choice=auto`): a grammar would end an answer at a length of its own. People have a row of things
 to say, so conversations have many turns whatever the model says.
@@ -13,7 +13,6 @@ to say, so conversations have many turns whatever the model says.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import statistics
@@ -21,11 +20,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import aiohttp
 import orjson
@@ -39,7 +38,7 @@ from agentscaler.tasks.load import DOMAINS_FILE
 from agentscaler.tasks.task import Kind, Task, WrittenTask
 from cluster.config import DomainChoice, RolloutConfig
 from cluster.engine import EngineConfig, preflight
-from cluster.engine_metrics import parse_metrics
+from cluster.engine_metrics import EngineFigures, parse_metrics
 from cluster.engine_process import EngineError, EngineProcess
 from cluster.handles import Crew
 from cluster.plan import TASKS_FILE, open_output, prepare
@@ -48,6 +47,9 @@ from cluster.session import crew
 from jobs.bench.drawing import save
 from jobs.bench.saturation_recorder import Recorder, Recording
 from jobs.compose import compose, redacted_yaml, refuse
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OPENING = "Hello. I have a few questions about the notes that I keep here. Tell me first what you can do for me."
 THINGS_TO_SAY = (
@@ -65,6 +67,7 @@ class SaturationBench(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     domain: DomainChoice
+    teacher: Literal["smollm2", "sim"]
     max_num_seqs: int = Field(ge=1)
     in_flight: int = Field(ge=1)
     rollouts: int = Field(ge=1)
@@ -124,9 +127,11 @@ def measure(config: SaturationBench) -> dict[str, float | int | str]:
             with recorder.serving() as url, crew("local") as hands:
                 for number in range(config.pairs):
                     recording = recorder.start_anew()
+                    reset_cache(engine)
                     ours = side(engine, recording, play(config, url, Path(folder), number, hands))
                     requests = len(recording.bodies)
                     replayed = Recording()
+                    reset_cache(engine)
                     other = side(engine, replayed, replay(config, engine.url, recording.bodies, replayed))
                     if (ours.tokens, requests) != (other.tokens, len(replayed.bodies)):
                         raise JobFailed(f"the sides differ: {ours.tokens} tokens and {other.tokens}")
@@ -180,9 +185,12 @@ def bound_to(cores: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 
 def engine_config(config: SaturationBench) -> EngineConfig:
-    job = compose("rollout", RolloutConfig, ["domain=notes", "teacher=smollm2"])
-    assert job.teacher.engine is not None
-    return job.teacher.engine.model_copy(update={"max_num_seqs": config.max_num_seqs})
+    job = compose("rollout", RolloutConfig, ["domain=notes", f"teacher={config.teacher}"])
+    engine = job.teacher.engine
+    assert engine is not None
+    if engine.kind == "sim":
+        return engine.model_copy(update={"sim": engine.sim | {"max_num_seqs": config.max_num_seqs}})
+    return engine.model_copy(update={"max_num_seqs": config.max_num_seqs})
 
 
 @contextmanager
@@ -228,7 +236,7 @@ async def play(config: SaturationBench, url: str, folder: Path, number: int, han
     length = config.output_tokens
     arguments = [
         f"tasks={folder / TASKS_FILE}",
-        "teacher=smollm2",
+        f"teacher={config.teacher}",
         "teacher.kind=endpoint",
         "teacher.engine=null",
         f"teacher.base_urls=[{url}]",
@@ -237,6 +245,7 @@ async def play(config: SaturationBench, url: str, folder: Path, number: int, han
         "teacher.chat.strict=false",
         "teacher.chat.speak=free",
         "teacher.chat.shots=0",
+        "teacher.chat.return_token_ids=true",
         f"++teacher.chat.sampling={{temperature: 1.0, max_tokens: {length}, min_tokens: {length}, ignore_eos: true}}",
         "cluster.workers=1",
         f"cluster.concurrency={config.in_flight}",
@@ -272,25 +281,29 @@ async def replay(config: SaturationBench, url: str, bodies: list[bytes], recordi
         await asyncio.gather(*(send() for _ in range(config.in_flight)))
 
 
-def side(engine: EngineProcess, recording: Recording, work) -> Side:
-    """One side, from an empty prefix cache on."""
-    server = engine.url.removesuffix("/v1")
-    urllib.request.urlopen(urllib.request.Request(f"{server}/reset_prefix_cache", method="POST"), timeout=60).close()
-    before = _figures(server)
+def reset_cache(engine: EngineProcess) -> None:
+    """The simulated engine cannot."""
+    if engine.config.kind == "vllm":
+        page = engine.url.removesuffix("/v1") + "/reset_prefix_cache"
+        urllib.request.urlopen(urllib.request.Request(page, method="POST"), timeout=60).close()
+
+
+def side(engine: EngineProcess, recording: Recording, work: Coroutine[None, None, None]) -> Side:
+    before = _figures(engine)
     asyncio.run(work)
-    after = _figures(server)
+    after = _figures(engine)
     hits, queries = after.prefix_hits - before.prefix_hits, after.prefix_queries - before.prefix_queries
     return Side(sum(recording.tokens), recording.seconds, hits, queries)
 
 
-def _figures(server: str):
-    with contextlib.closing(urllib.request.urlopen(f"{server}/metrics", timeout=60)) as answer:
+def _figures(engine: EngineProcess) -> EngineFigures:
+    with urllib.request.urlopen(engine.url.removesuffix("/v1") + "/metrics", timeout=60) as answer:
         found = parse_metrics(answer.read().decode(), time.monotonic())
     assert found is not None
     return found
 
 
-def draw(pairs: list[tuple[Side, Side]]):
+def draw(pairs: list[tuple[Side, Side]]) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4))

@@ -57,7 +57,9 @@ class Recorder:
             recording.first_at = recording.first_at or time.monotonic()
             recording.bodies.append(body)
         headers = {"Content-Type": "application/json"}
-        async with self._http.request(request.method, self._engine + request.path, data=body, headers=headers) as answer:
+        async with self._http.request(
+            request.method, self._engine + request.path, data=body, headers=headers
+        ) as answer:
             text = await answer.read()
             if is_chat and answer.status == 200:
                 recording.last_at = time.monotonic()

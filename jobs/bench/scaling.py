@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -36,6 +37,9 @@ from jobs.bench.drawing import save
 from jobs.bench.loop_work import MODEL, SAMPLING, LoopWork, choose
 from jobs.bench.scaling_server import FixedLatencyServer, serving
 from jobs.compose import compose, redacted_yaml, refuse
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PARTS = (DRIVER, *OURS)
 STEADY = (0.2, 0.8)  # of the rollouts of a job: what lies between is measured
@@ -159,7 +163,7 @@ def measure(work: LoopWork, config: ScalingBench) -> dict[str, float | int | str
             f"window_s_{number}": round(steady.seconds, 1),
         }
     seconds = round(time.monotonic() - began, 1)
-    return {**figures, "figure": save(draw(config, found), "scaling"), "seconds": seconds}
+    return {**figures, "figure": save(draw(found), "scaling"), "seconds": seconds}
 
 
 class GrowingCluster:
@@ -215,7 +219,9 @@ def play(work: LoopWork, config: ScalingBench, nodes: int, server: FixedLatencyS
     ran = asyncio.run(run_rollouts(plan, epoch, job, OnRay(), watch.tick))
     accepted = ran.progress.outcomes["accepted"]
     if accepted != plan.attempts:
-        raise JobFailed(f"{nodes} nodes: {accepted} of {plan.attempts} rollouts were accepted; the server's words solve each")
+        raise JobFailed(
+            f"{nodes} nodes: {accepted} of {plan.attempts} rollouts were accepted; the server's words solve each"
+        )
     if watch.nodes_used != nodes:
         raise JobFailed(f"{nodes} environment actors came to lie on {watch.nodes_used} nodes")
     return steady_part(watch.readings, plan.attempts)
@@ -235,7 +241,7 @@ def steady_part(readings: list[Reading], rollouts: int) -> Steady:
     )
 
 
-def draw(config: ScalingBench, found: dict[int, Steady]):
+def draw(found: dict[int, Steady]) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4))

@@ -111,7 +111,9 @@ class _Connection(asyncio.Protocol):
 
 
 def _render(body: bytes, status: str) -> bytes:
-    head = f"HTTP/1.1 {status}\r\nserver: fixed\r\ncontent-length: {len(body)}\r\ncontent-type: application/json\r\n\r\n"
+    head = (
+        f"HTTP/1.1 {status}\r\nserver: fixed\r\ncontent-length: {len(body)}\r\ncontent-type: application/json\r\n\r\n"
+    )
     return head.encode() + body
 
 

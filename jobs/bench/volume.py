@@ -200,7 +200,9 @@ def draw(config: VolumeBench, watch: Watch) -> str:
     seconds = [one[0] for one in watch.readings]
     finished = [one[1] for one in watch.readings]
     rates.plot(seconds, finished)
-    rates.set(xlabel="s", ylabel="rollouts finished", title=f"{config.num_rollouts:,} rollouts, {config.workers} workers")
+    rates.set(
+        xlabel="s", ylabel="rollouts finished", title=f"{config.num_rollouts:,} rollouts, {config.workers} workers"
+    )
     for name, part in PARTS.items():
         memory.plot(finished, [used[part].rss_mib / used[part].processes for *_, used in watch.readings], label=name)
     memory.set(xlabel="rollouts finished", ylabel="resident memory of a process, MiB", ylim=(0, None))

@@ -6,14 +6,15 @@ The cluster lives in a process of its own: Ray connects a process to one cluster
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agentscaler.shards.manifest import EntryKind, Manifest
@@ -21,7 +22,7 @@ from cluster.config import RolloutConfig
 from cluster.dispatcher import Progress
 from cluster.handles import Crew, OnRay
 from cluster.plan import open_output, prepare, standing
-from cluster.rollouts import Figures, run_rollouts
+from cluster.rollouts import CONTROL_FILE, Figures, run_rollouts
 from jobs.compose import compose, redacted_yaml
 from tests.conftest import ROOT
 
@@ -53,7 +54,7 @@ class Seen:
     finished_at_kill: int = 0
     finished_at_added: int = 0
     restarts: int = 0
-    nodes_of_workers: list[set[str]] = field(default_factory=list)
+    engine_on_added: bool = False
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +101,9 @@ async def play(crew: Crew, cluster, others: list, output: Path, seen: Seen) -> N
         "teacher=sim",
         "teacher.replicas=2",
         "++teacher.engine.sim={turns_median: 3, turns_sigma: 0.3, output_median: 60, output_sigma: 0.3}",
-        "attempts=10",
+        "attempts=14",
         "cluster.workers=4",
-        "cluster.concurrency=32",
+        "cluster.concurrency=24",
         "cluster.shard_rollouts=40",
         "tracking=none",
     ]
@@ -110,29 +111,43 @@ async def play(crew: Crew, cluster, others: list, output: Path, seen: Seen) -> N
     plan = prepare(config, output, redacted_yaml(config))
     epoch = open_output(plan)
     seen.planned = plan.num_tasks * plan.attempts
-    storm: list[threading.Thread] = []
+    changing: asyncio.Task[None] | None = None
     finished = 0
 
-    def change_nodes() -> None:
+    async def change_nodes() -> None:
+        """Kill one, add one; a third engine then has the most room on the new node."""
         seen.finished_at_kill = finished
-        cluster.remove_node(others[0], allow_graceful=False)
-        cluster.add_node(num_cpus=2)
+        await asyncio.to_thread(cluster.remove_node, others[0], allow_graceful=False)
+        added = await asyncio.to_thread(cluster.add_node, num_cpus=8)
         seen.finished_at_added = finished
+        (output / CONTROL_FILE).write_text("replicas: 3\n")
+        raylet = added.all_processes["raylet"][0].process.pid
+        while not seen.engine_on_added:
+            await asyncio.sleep(0.5)
+            seen.engine_on_added = any("sim_engine" in " ".join(one.cmdline()) for one in children(raylet))
 
     def on_tick(progress: Progress, figures: Figures, seconds: float) -> None:
-        nonlocal finished
+        nonlocal finished, changing
         finished = progress.finished
         seen.restarts = figures.worker_restarts + figures.engine_restarts
-        if finished >= seen.planned // 10 and not storm:
-            storm.append(threading.Thread(target=change_nodes))
-            storm[0].start()
+        if finished >= seen.planned // 10 and changing is None:
+            changing = asyncio.create_task(change_nodes())
 
     await run_rollouts(plan, epoch, config, crew, on_tick)
-    storm[0].join()
+    assert changing is not None
+    changing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await changing
     seen.accounted = int(standing(plan).done.sum())
     manifest = Manifest(output)
     manifest.entries()
     seen.rows = sum(entry.rows for entry in manifest.named(EntryKind.SHARD))
+
+
+def children(raylet: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(raylet).children(recursive=True)
+    return []
 
 
 def test_a_replica_over_two_nodes_gets_two(seen: Seen) -> None:
@@ -146,5 +161,7 @@ def test_parts_are_spread_over_the_nodes(seen: Seen) -> None:
 def test_a_killed_node_loses_nothing(seen: Seen) -> None:
     assert 0 < seen.finished_at_kill < seen.planned
     assert seen.restarts > 0, "the node that was killed held nothing"
+    assert seen.finished_at_added < seen.planned
+    assert seen.engine_on_added
     assert seen.accounted == seen.planned
     assert seen.rows == seen.planned
