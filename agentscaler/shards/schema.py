@@ -104,7 +104,7 @@ TASKS = pa.schema(
 
 
 def to_table(rollouts: Sequence[Rollout]) -> pa.Table:
-    """Column by column, with no dict in between: 60 us a rollout of nine model calls, `Table.from_pylist` takes 450."""
+    """Column by column, with no dict in between: 40 us a rollout of nine model calls; `asdict` and `Table.from_pylist` took 435."""
     verdicts = [one.verdict for one in rollouts]
     timings = [one.timings for one in rollouts]
     teachers = [one.teacher for one in rollouts]

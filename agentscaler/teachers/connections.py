@@ -1,9 +1,9 @@
 """Kept-alive HTTP/1.1 connections for whole requests and whole answers: what a model call costs on the wire, and nothing else.
 
-Owns the sockets. `aiohttp`'s client does far more than a chat completion needs, at 90 us of processor time a request; with httptools'
-parser (llhttp) on a bare protocol it is 35. Invariants: a connection carries one request at a time, and goes back only after a whole
-answer; whatever ends a request early (timeout, cancellation, a broken answer) closes its connection. No redirects, no cookies, no
-compression (none is asked for), no proxies; TLS by Python's default context.
+Owns the sockets. `aiohttp`'s client does far more than a chat completion needs, at 115 us of processor time a request; with httptools'
+parser (llhttp) on a bare protocol it is 31 (18 KB sent, 64 in flight). Invariants: a connection carries one request at a time, and goes
+back only after a whole answer; whatever ends a request early (timeout, cancellation, a broken answer) closes its connection. No
+redirects, no cookies, no compression (none is asked for), no proxies; TLS by Python's default context.
 
 It knows nothing of chat, retries or routing: each way to fail is an exception of its own.
 """

@@ -43,7 +43,7 @@ class ActorProcesses:
 
     def use(self) -> dict[str, Use]:
         """By part: driver, ray, and the names of `OURS`."""
-        used = dict.fromkeys((DRIVER, RAY, *OURS), Use())
+        used: dict[str, Use] = {part: Use() for part in (DRIVER, RAY, *OURS)}
         for process, part in self._all():
             try:
                 with process.oneshot():

@@ -33,7 +33,7 @@ from cluster.engine_metrics import parse_metrics
 _SET_CHILD_SUBREAPER = 36
 _ENGINE = re.compile(r"cluster\.sim_engine|vllm\.entrypoints\.openai\.api_server|VLLM::")
 _ACTOR = re.compile(r"^ray::(EnvironmentActor|TeacherServer|Committer|Dispatcher|Tracker)\b")
-_PORT = re.compile(r"--port (\d+)")
+_HOST, _PORT = re.compile(r"--host (\S+)"), re.compile(r"--port (\d+)")
 _START_S = 120.0
 
 
@@ -59,13 +59,13 @@ _KIND_OF_ACTOR = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A living process of the job. `started` tells it from another that has the same pid later. `port`: an engine's."""
+    """A living process of the job. `started` tells it from another that has the same pid later. `address`: an engine's host:port."""
 
     kind: Kind
     pid: int
     started: float
     parent: int
-    port: int = 0
+    address: str = ""
 
 
 @dataclass(slots=True)
@@ -200,8 +200,11 @@ def look(driver: int | None) -> Seen:
             elif actor := _ACTOR.match(line):
                 seen.parts.append(Part(_KIND_OF_ACTOR[actor[1]], **at))
             elif _ENGINE.search(line):
-                port = _PORT.search(line)
-                (seen.parts if port else seen.others).append(Part(Kind.ENGINE, **at, port=int(port[1]) if port else 0))
+                host, port = _HOST.search(line), _PORT.search(line)
+                if host and port:
+                    seen.parts.append(Part(Kind.ENGINE, **at, address=f"{host[1]}:{port[1]}"))
+                else:
+                    seen.others.append(Part(Kind.ENGINE, **at))
     return seen
 
 
@@ -233,7 +236,7 @@ def kill(pid: int) -> None:
 def requests_in(engine: Part, timeout_s: float = 2.0) -> int:
     """Requests that the engine computes or queues, by its own /metrics; 0 where it does not answer."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{engine.port}/metrics", timeout=timeout_s) as reply:
+        with urllib.request.urlopen(f"http://{engine.address}/metrics", timeout=timeout_s) as reply:
             found = parse_metrics(reply.read().decode(), time.monotonic())
     except OSError:
         return 0

@@ -150,6 +150,7 @@ def draw(config: FleetBench, figures: dict[tuple[int, str], Figures]) -> str:
         axis.set_xticks(range(len(config.sizes)), [f"{size} replicas" for size in config.sizes])
         axis.set_title(title + (" a replica" if name == "tokens_per_s" else ""), fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(fontsize=8, frameon=True)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.tight_layout()
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(labels), frameon=False)
     return save(figure, "fleet")

@@ -67,7 +67,7 @@ class SaturationBench(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     domain: DomainChoice
-    teacher: Literal["smollm2", "sim"]
+    engine: Literal["smollm2", "sim"]
     max_num_seqs: int = Field(ge=1)
     in_flight: int = Field(ge=1)
     rollouts: int = Field(ge=1)
@@ -185,7 +185,7 @@ def bound_to(cores: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 
 def engine_config(config: SaturationBench) -> EngineConfig:
-    job = compose("rollout", RolloutConfig, ["domain=notes", f"teacher={config.teacher}"])
+    job = compose("rollout", RolloutConfig, ["domain=notes", f"teacher={config.engine}"])
     engine = job.teacher.engine
     assert engine is not None
     if engine.kind == "sim":
@@ -236,16 +236,16 @@ async def play(config: SaturationBench, url: str, folder: Path, number: int, han
     length = config.output_tokens
     arguments = [
         f"tasks={folder / TASKS_FILE}",
-        f"teacher={config.teacher}",
+        f"teacher={config.engine}",
         "teacher.kind=endpoint",
         "teacher.engine=null",
-        f"teacher.base_urls=[{url}]",
+        f"++teacher.base_urls=[{url}]",
         "teacher.timeout_s=600",
-        "teacher.chat.tool_choice=auto",
-        "teacher.chat.strict=false",
-        "teacher.chat.speak=free",
-        "teacher.chat.shots=0",
-        "teacher.chat.return_token_ids=true",
+        "++teacher.chat.tool_choice=auto",
+        "++teacher.chat.strict=false",
+        "++teacher.chat.speak=free",
+        "++teacher.chat.shots=0",
+        "++teacher.chat.return_token_ids=true",
         f"++teacher.chat.sampling={{temperature: 1.0, max_tokens: {length}, min_tokens: {length}, ignore_eos: true}}",
         "cluster.workers=1",
         f"cluster.concurrency={config.in_flight}",

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -54,7 +53,6 @@ class VolumeBench(BaseModel):
     num_tasks: int = Field(ge=1)
     workers: int = Field(ge=1)
     in_flight: int = Field(ge=1)
-    teacher: Literal["reference", "noop", "random_call"]
     output: str | None
 
     @model_validator(mode="after")
@@ -171,7 +169,7 @@ def rollout_config(config: VolumeBench, tasks: Path) -> RolloutConfig:
     attempts = config.num_rollouts // config.num_tasks
     overrides = [
         f"tasks={tasks}",
-        f"teacher={config.teacher}",
+        "teacher=reference",
         f"attempts={attempts}",
         "cluster=local",
         f"cluster.workers={config.workers}",

@@ -22,7 +22,8 @@ from cluster.config import RolloutConfig
 from cluster.dispatcher import Progress
 from cluster.handles import Crew, OnRay
 from cluster.plan import open_output, prepare, standing
-from cluster.rollouts import CONTROL_FILE, Figures, run_rollouts
+from cluster.rollouts import Figures, run_rollouts
+from cluster.serving import CONTROL_FILE
 from jobs.compose import compose, redacted_yaml
 from tests.conftest import ROOT
 

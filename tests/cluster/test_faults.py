@@ -1,0 +1,308 @@
+"""What goes wrong outside of us, done for real. Promises: a passing fault of a server costs no rollout; a lasting one ends each attempt as
+VOID, with its class in the sidecar, and the same command plays it once the server is well; a full disk is waited for; a folder that
+cannot be written is one line before anything starts; a hanging engine is replaced; nothing is decided by the wall clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import selectors
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from agentscaler.shards.files import attempt_paths, committed
+from jobs.bench.chaos_checks import examine
+from tests.conftest import ROOT, RunJob
+
+SIM = {"time_scale": 0.02, "output_median": 40, "turns_median": 3}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """One simulated engine that somebody else runs."""
+    command = [sys.executable, "-m", "cluster.sim_engine", "--config", json.dumps(SIM)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture
+def faults(server: str) -> Iterator[Any]:
+    """Make it suffer: `faults(kind=…)`; without anything, all is well again."""
+
+    def change(**fault: Any) -> None:
+        method, body = ("POST", json.dumps(fault).encode()) if fault else ("DELETE", None)
+        request = urllib.request.Request(server.removesuffix("/v1") + "/sim/faults", body, method=method)
+        urllib.request.urlopen(request, timeout=5).close()
+
+    yield change
+    change()
+
+
+def line_for(server: str, output: Path, *more: str) -> list[str]:
+    line = ["teacher=endpoint", f"teacher.base_urls=[{server}]", "teacher.chat.model=sim", "cluster=in_process"]
+    return [*line, "cluster.concurrency=8", f"output={output}", *more]
+
+
+def summary_of(output: Path) -> dict[str, Any]:
+    return json.loads((output / "summary.json").read_text())
+
+
+def sidecar(output: Path) -> list[dict[str, Any]]:
+    return [row for path in attempt_paths(output) for row in pq.read_table(str(path)).to_pylist()]
+
+
+def nothing_lost(output: Path) -> None:
+    found = examine(output, attempts=1)
+    assert (found.lost, found.given_up, found.duplicated, found.torn, found.losers) == (0, 0, 0, 0, 0)
+    assert found.summary_agrees and found.committed == found.planned
+
+
+# Fewer than one rollout could meet in all its tries: three trials, in each two requests after garbage, one after a hang.
+PASSING = [
+    {"kind": "status", "status": 500, "count": 5},
+    {"kind": "status", "status": 429, "count": 5},
+    {"kind": "garbage", "count": 5},
+    {"kind": "close_mid_body", "count": 5},
+    {"kind": "hang", "count": 2},
+]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault['kind']}{fault.get('status', '')}")
+def test_a_passing_fault_costs_no_rollout(
+    fault: dict[str, Any], server: str, faults: Any, run_job: RunJob, tmp_path: Path
+) -> None:
+    faults(**fault)
+    done = run_job("rollout", *line_for(server, tmp_path / "o", "tasks_sample=10", "teacher.timeout_s=1"))
+    assert done.returncode == 0, done.stderr
+    nothing_lost(tmp_path / "o")
+    assert {row["retried"] for row in sidecar(tmp_path / "o")} <= {True}
+
+
+LASTING = [
+    ({"kind": "status", "status": 500}, "engine_overloaded"),
+    ({"kind": "status", "status": 429}, "engine_overloaded"),
+    ({"kind": "status", "status": 404}, "engine_rejected"),
+    ({"kind": "garbage"}, "malformed_reply"),
+    ({"kind": "close_mid_body"}, "engine_gone"),
+    ({"kind": "hang"}, "timeout"),
+]
+
+
+@pytest.mark.parametrize(("fault", "name"), LASTING, ids=lambda one: one if isinstance(one, str) else one["kind"])
+def test_a_lasting_fault_is_void_with_its_class_and_played_later(
+    fault: dict[str, Any], name: str, server: str, faults: Any, run_job: RunJob, tmp_path: Path
+) -> None:
+    patience = ["teacher.timeout_s=0.3", "teacher.max_retries=1", "+teacher.no_server_s=0.5", "cluster.max_trials=2"]
+    line = line_for(server, tmp_path / "o", "tasks_sample=3", *patience)
+    faults(**fault)
+    assert run_job("rollout", *line).returncode == 0
+    summary, rows = summary_of(tmp_path / "o"), sidecar(tmp_path / "o")
+    assert (summary["void"], summary["accepted"], summary["rejected"]) == (3, 0, 0)
+    assert {row["fault"] for row in rows} == {name}
+    assert sum(not row["retried"] for row in rows) == 3
+    assert examine(tmp_path / "o", attempts=1).given_up == 3
+    faults()
+    assert run_job("rollout", *line).returncode == 0
+    nothing_lost(tmp_path / "o")
+
+
+def test_a_hanging_engine_is_replaced(run_job: RunJob, tmp_path: Path) -> None:
+    """One of two stops in the middle, by SIGSTOP: its connections stay open and nothing is answered."""
+    hung: list[int] = []
+
+    def hang_one() -> None:
+        deadline = time.monotonic() + 60
+        while not hung and time.monotonic() < deadline:
+            time.sleep(0.2)
+            for child in psutil.Process().children():
+                with suppress(psutil.NoSuchProcess):
+                    if str(tmp_path) in (child.environ().get("AGENTSCALER_TEST") or "") and _answers(child):
+                        child.suspend()
+                        hung.append(child.pid)
+                        return
+
+    hanging = threading.Thread(target=hang_one)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AGENTSCALER_TEST", str(tmp_path))
+        hanging.start()
+        sim = [f"++teacher.engine.sim.{key}={value}" for key, value in (SIM | {"time_scale": 0.5}).items()]
+        line = ["teacher=sim", "teacher.replicas=2", "+teacher.min_replicas=2", *sim, "cluster=in_process"]
+        line += ["cluster.concurrency=16", "cluster.wedged_s=1.5", f"output={tmp_path / 'o'}"]
+        done = run_job("rollout", *line)
+        hanging.join()
+    assert done.returncode == 0, done.stderr
+    assert hung and not psutil.pid_exists(hung[0])
+    assert summary_of(tmp_path / "o")["restarts"]["engines"] >= 1
+    assert "has not answered for" in done.stderr
+    nothing_lost(tmp_path / "o")
+
+
+def _answers(engine: psutil.Process) -> bool:
+    """It has taken a chat request that it is computing."""
+    words = engine.cmdline()
+    address = f"{words[words.index('--host') + 1]}:{words[words.index('--port') + 1]}"
+    try:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=1) as reply:
+            text = reply.read().decode()
+    except OSError:
+        return False
+    running = next(line for line in text.splitlines() if line.startswith("vllm:num_requests_running{"))
+    return float(running.split()[-1]) > 0
+
+
+def test_a_full_disk_is_waited_for(server: str, tmp_path: Path) -> None:
+    """The kernel refuses what makes a file longer than the limit (EFBIG, where a full disk is ENOSPC), until the limit is lifted."""
+    output = tmp_path / "o"
+    line = line_for(server, output, "tasks_sample=20", "cluster.shard_rollouts=20", "tracking=none")
+    job = subprocess.Popen(
+        [sys.executable, "-m", "jobs.rollout", *line],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not (output / "tasks.parquet").exists():
+            assert job.poll() is None
+            time.sleep(0.01)
+        resource.prlimit(job.pid, resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+        said = _until_said(job, "cannot be written")
+        assert f"output={output}" in said[-1] and "waiting" in said[-1]
+        assert not committed(output) and not list(output.rglob("*.tmp"))
+        resource.prlimit(job.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        _, rest = job.communicate(timeout=60)
+        assert job.returncode == 0, rest
+    finally:
+        job.kill()
+        job.wait()
+    nothing_lost(output)
+
+
+def _until_said(job: subprocess.Popen[str], words: str, timeout_s: float = 60.0) -> list[str]:
+    assert job.stderr is not None
+    said: list[str] = []
+    deadline = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+        selector.register(job.stderr, selectors.EVENT_READ)
+        while not said or words not in said[-1]:
+            assert time.monotonic() < deadline, said
+            if selector.select(1.0):
+                said.append(job.stderr.readline())
+                assert said[-1], said
+    return said
+
+
+def test_a_disk_that_stays_full_ends_the_job_and_loses_nothing(server: str, tmp_path: Path, run_job: RunJob) -> None:
+    output = tmp_path / "o"
+    line = line_for(server, output, "tasks_sample=5", "cluster.no_output_s=1", "cluster.shard_age_s=0.5")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert run_job("rollout", *line, "attempts=1").returncode == 0
+    before = committed(output)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))  # less than a shard
+    try:
+        done = run_job("rollout", *line, "attempts=2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"failed: output={output}: cannot be written")
+    assert committed(output) == before and not list(output.rglob("*.tmp"))
+    assert run_job("rollout", *line, "attempts=2").returncode == 0
+    assert len(committed(output)) == 10
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(server: str, run_job: RunJob, tmp_path: Path) -> None:
+    if os.geteuid() == 0:  # to root every folder is open; those of /proc are not, to anybody
+        output = Path("/proc/agentscaler")
+    else:
+        output = tmp_path / "closed"
+        output.mkdir(mode=0o555)
+    done = run_job("rollout", *line_for(server, output, "tasks_sample=3"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and f"output={output}" in done.stderr
+    assert "cannot be written" in done.stderr
+
+
+CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+
+/* Half a second of true time, then a day ahead, half a second, then a day back, and so on. */
+static int (*real)(clockid_t, struct timespec *);
+int clock_gettime(clockid_t id, struct timespec *out) {
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int code = real(id, out);
+    if (id == CLOCK_REALTIME) {
+        struct timespec steady;
+        real(CLOCK_MONOTONIC, &steady);
+        long phase = (steady.tv_sec * 2 + steady.tv_nsec / 500000000) % 4;
+        out->tv_sec += phase == 1 ? 86400 : phase == 3 ? -86400 : 0;
+    }
+    return code;
+}
+int gettimeofday(struct timeval *out, void *zone) {
+    struct timespec now;
+    int code = clock_gettime(CLOCK_REALTIME, &now);
+    out->tv_sec = now.tv_sec;
+    out->tv_usec = now.tv_nsec / 1000;
+    return code;
+}
+time_t time(time_t *out) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (out) *out = now.tv_sec;
+    return now.tv_sec;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_wall_clock_that_jumps_decides_nothing(tmp_path: Path) -> None:
+    """The job and its engine, under a clock that jumps by a day, ahead and back, four times in two seconds."""
+    source, library = tmp_path / "clock.c", tmp_path / "clock.so"
+    source.write_text(CLOCK)
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    sim = [f"++teacher.engine.sim.{key}={value}" for key, value in (SIM | {"time_scale": 0.5}).items()]
+    line = ["teacher=sim", *sim, "cluster=in_process", "cluster.concurrency=8", "cluster.lease_s=20"]
+    line += ["cluster.shard_age_s=1", "cluster.wedged_s=20", "tracking=none", f"output={tmp_path / 'o'}"]
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.rollout", *line],
+        cwd=ROOT,
+        env=os.environ | {"LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    took_s = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    nothing_lost(tmp_path / "o")
+    summary = summary_of(tmp_path / "o")
+    assert 0 < summary["seconds"] < took_s
+    assert summary["failed_attempts"] == 0 and set(summary["restarts"].values()) == {0}
+    days = {row[:10] for path in (tmp_path / "o" / "shards").glob("*") for row in _created(path)}
+    assert len(days) > 1  # the clock did jump under it
+
+
+def _created(shard: Path) -> list[str]:
+    return pq.read_table(shard, columns=["created_at"])["created_at"].to_pylist()
