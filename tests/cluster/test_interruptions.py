@@ -1,106 +1,123 @@
-"""A job interrupted: a killed worker's rollouts are played by another, each in one shard once; Ctrl-C keeps what is played."""
+"""A job interrupted, with a simulated engine. Promises: a killed worker's rollouts are played by another, each in one shard once; after
+SIGTERM or Ctrl-C what is in flight ends and is kept; asked twice, the job ends at once; the same command goes on with the rest.
+"""
 
 from __future__ import annotations
 
-import http.server
 import json
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from agentscaler.shards.files import committed
-from tests.conftest import ROOT, RayHead
+from cluster.engine_metrics import parse_metrics
+from jobs.bench.chaos_checks import committed_rows, examine
+from tests.conftest import ROOT, RayHead, RunJob
 
-ANSWER = json.dumps({"choices": [{"message": {"role": "assistant", "content": "I have done nothing."}}]}).encode()
-DELAY_S = 1.0
-
-
-class Slow(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def _answer(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(ANSWER)))
-        self.end_headers()
-        self.wfile.write(ANSWER)
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        time.sleep(DELAY_S)
-        self._answer()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+SIM = {"turns_median": 3, "turns_sigma": 0.3, "output_median": 80, "output_sigma": 0.3}  # about half a second a turn
 
 
-@pytest.fixture
-def slow_server() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    command = [sys.executable, "-m", "cluster.sim_engine", "--config", json.dumps(SIM)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.kill()
+    process.wait()
 
 
-def workers() -> list[psutil.Process]:
-    return [p for p in psutil.process_iter(["cmdline"]) if "ray::EnvironmentActor" in " ".join(p.info["cmdline"] or [])]
+def in_flight(server: str) -> int:
+    with urllib.request.urlopen(server.removesuffix("/v1") + "/metrics", timeout=5) as reply:
+        found = parse_metrics(reply.read().decode(), time.monotonic())
+    assert found is not None
+    return found.running
+
+
+def line_for(server: str, output: Path, *more: str) -> list[str]:
+    line = ["teacher=endpoint", f"teacher.base_urls=[{server}]", "teacher.chat.model=sim", "tracking=none"]
+    return [*line, "cluster.shard_rollouts=8", "cluster.shard_age_s=1", f"output={output}", *more]
+
+
+def start(line: list[str], log: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    with log.open("wb") as sink:
+        command = [sys.executable, "-m", "jobs.rollout", *line]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=sink)
+
+
+def until(condition: Callable[[], Any], job: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert job.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+def is_whole(output: Path) -> None:
+    found = examine(output, attempts=1)
+    assert (found.lost, found.given_up, found.duplicated, found.torn, found.named_twice) == (0, 0, 0, 0, 0)
+    assert found.summary_agrees
+
+
+def own_workers() -> list[psutil.Process]:
+    """Of the cluster that this process started, and of no other on this machine."""
+    below = psutil.Process().children(recursive=True)
+    return [one for one in below if " ".join(one.cmdline()).startswith("ray::EnvironmentActor")]
 
 
 @pytest.mark.slow
-def test_a_killed_worker_loses_nothing(ray_head: RayHead, slow_server: str, tmp_path: Path) -> None:
-    line = [
-        "teacher=endpoint",
-        f"teacher.base_urls=[{slow_server}]",
-        "teacher.chat.model=slow",
-        "cluster.concurrency=4",
-    ]
-    line += ["tracking=none", f"output={tmp_path / 'o'}"]
-    log = tmp_path / "log"
-    with log.open("w") as sink:
-        job = subprocess.Popen(
-            [sys.executable, "-m", "jobs.rollout", *line], cwd=ROOT, env=ray_head.environment, stdout=sink, stderr=sink
-        )
-        deadline = time.monotonic() + 90
-        while not workers() and time.monotonic() < deadline and job.poll() is None:
-            time.sleep(0.2)
-        time.sleep(4 * DELAY_S)  # some are finished, some in flight
-        victims = workers()
-        assert victims and job.poll() is None, log.read_text()
-        for victim in victims:
-            victim.kill()
+def test_a_killed_worker_loses_nothing(ray_head: RayHead, server: str, tmp_path: Path) -> None:
+    log, output = tmp_path / "log", tmp_path / "o"
+    line = line_for(server, output, "cluster.concurrency=8", "cluster.workers=2")
+    job = start(line, log, ray_head.environment)
+    try:
+        until(lambda: committed_rows(output) and len(own_workers()) == 2 and in_flight(server), job, log)
+        own_workers()[0].kill()
         assert job.wait(120) == 0, log.read_text()
-    summary = json.loads((tmp_path / "o" / "summary.json").read_text())
-    assert (summary["planned"], summary["void"]) == (45, 0)
-    assert len(committed(tmp_path / "o")) == 45
-    assert "died" in log.read_text()
+    finally:
+        job.kill()
+        job.wait()
+    is_whole(output)
+    assert json.loads((output / "summary.json").read_text())["restarts"] == {"engines": 0, "workers": 1, "epochs": 0}
+    assert "rollouts given back, a new worker starts" in log.read_text()
 
 
-@pytest.mark.slow
-def test_ctrl_c_keeps_what_is_played(slow_server: str, tmp_path: Path) -> None:
-    line = ["teacher=endpoint", f"teacher.base_urls=[{slow_server}]", "teacher.chat.model=slow", "cluster=in_process"]
-    line += ["cluster.concurrency=4", "tasks_sample=20", "tracking=none", f"output={tmp_path / 'o'}"]
-    command = [sys.executable, "-m", "jobs.rollout", *line]
-    log = tmp_path / "log"
-    with log.open("w") as sink:
-        job = subprocess.Popen(command, cwd=ROOT, stdout=sink, stderr=sink)
-        deadline = time.monotonic() + 60
-        while "in flight" not in log.read_text() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(2.5 * DELAY_S)
-        job.send_signal(signal.SIGINT)
-        assert job.wait(30) == 130, log.read_text()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_is_in_flight_ends_and_is_kept(
+    number: signal.Signals, server: str, tmp_path: Path, run_job: RunJob
+) -> None:
+    log, output = tmp_path / "log", tmp_path / "o"
+    line = line_for(server, output, "cluster=in_process", "cluster.concurrency=6", "tasks_sample=30")
+    job = start(line, log)
+    until(lambda: committed_rows(output) and in_flight(server) >= 4, job, log)
+    before = committed_rows(output)
+    job.send_signal(number)
+    assert job.wait(30) == 130, log.read_text()
     assert "goes on with the rest" in log.read_text().splitlines()[-1]
-    kept = len(committed(tmp_path / "o"))
-    assert 0 < kept < 20
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    summary = json.loads(Path(again.stdout.strip()).read_text())
-    assert (summary["resumed"], summary["planned"], summary["void"]) == (kept, 20, 0)
+    kept = committed_rows(output)
+    assert before + 4 <= kept < 30
+    assert run_job("rollout", *line).returncode == 0
+    summary = json.loads((output / "summary.json").read_text())
+    assert (summary["resumed"], summary["planned"], summary["void"]) == (kept, 30, 0)
+    is_whole(output)
+
+
+def test_asked_twice_it_ends_at_once(server: str, tmp_path: Path) -> None:
+    log, output = tmp_path / "log", tmp_path / "o"
+    job = start(line_for(server, output, "cluster=in_process", "cluster.concurrency=6", "cluster.drain_s=100"), log)
+    until(lambda: committed_rows(output) and in_flight(server) >= 4, job, log)
+    fault = json.dumps({"kind": "hang"}).encode()
+    urllib.request.urlopen(server.removesuffix("/v1") + "/sim/faults", fault, timeout=5).close()
+    job.send_signal(signal.SIGTERM)
+    until(lambda: "again to stop at once" in log.read_text(), job, log)
+    time.sleep(2)
+    assert job.poll() is None  # it waits for what hangs
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(10) == 130, log.read_text()
+    assert not list(output.rglob("*.tmp"))

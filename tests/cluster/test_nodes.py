@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+from asyncio.subprocess import DEVNULL
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -25,13 +27,11 @@ from cluster.plan import open_output, prepare, standing
 from cluster.rollouts import Figures, run_rollouts
 from cluster.serving import CONTROL_FILE
 from jobs.compose import compose, redacted_yaml
-from tests.conftest import ROOT
+from tests.conftest import ROOT, ray_command
 
 pytestmark = pytest.mark.slow
 
-NODES, GPUS_A_NODE = 3, 4
-# A dead node is noticed after two seconds here, and not after fifteen.
-QUICK = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+NODES, GPUS_A_NODE, CORES_ADDED = 3, 4, 8
 
 
 class Place:
@@ -70,8 +70,7 @@ def live(folder: Path) -> Seen:
     import ray
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 2, "include_dashboard": False, "_system_config": QUICK}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     seen = Seen()
     try:
         others = [cluster.add_node(num_cpus=2, num_gpus=GPUS_A_NODE) for _ in range(NODES - 1)]
@@ -96,7 +95,9 @@ async def look_around(crew: Crew, seen: Seen) -> None:
     crew.release(slots)
 
 
-async def play(crew: Crew, cluster, others: list, output: Path, seen: Seen) -> None:
+async def play(crew: Crew, cluster: Any, others: list[Any], output: Path, seen: Seen) -> None:
+    import ray
+
     arguments = [
         "domain=notes",
         "teacher=sim",
@@ -119,13 +120,21 @@ async def play(crew: Crew, cluster, others: list, output: Path, seen: Seen) -> N
         """Kill one, add one; a third engine then has the most room on the new node."""
         seen.finished_at_kill = finished
         await asyncio.to_thread(cluster.remove_node, others[0], allow_graceful=False)
-        added = await asyncio.to_thread(cluster.add_node, num_cpus=8)
-        seen.finished_at_added = finished
-        (output / CONTROL_FILE).write_text("replicas: 3\n")
-        raylet = added.all_processes["raylet"][0].process.pid
-        while not seen.engine_on_added:
-            await asyncio.sleep(0.5)
-            seen.engine_on_added = any("sim_engine" in " ".join(one.cmdline()) for one in children(raylet))
+        line = ["start", f"--address={cluster.address}", f"--num-cpus={CORES_ADDED}", "--block"]
+        added = await asyncio.create_subprocess_exec(ray_command(), *line, stdout=DEVNULL, stderr=DEVNULL)
+        try:
+            while True:
+                if any(one["Alive"] and one["Resources"].get("CPU") == CORES_ADDED for one in ray.nodes()):
+                    break
+                await asyncio.sleep(0.5)
+            seen.finished_at_added = finished
+            (output / CONTROL_FILE).write_text("replicas: 3\n")
+            while True:
+                seen.engine_on_added |= has_child(added.pid, "cluster.sim_engine")
+                await asyncio.sleep(0.5)
+        finally:
+            added.terminate()
+            await added.wait()
 
     def on_tick(progress: Progress, figures: Figures, seconds: float) -> None:
         nonlocal finished, changing
@@ -145,10 +154,12 @@ async def play(crew: Crew, cluster, others: list, output: Path, seen: Seen) -> N
     seen.rows = sum(entry.rows for entry in manifest.named(EntryKind.SHARD))
 
 
-def children(raylet: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(raylet).children(recursive=True)
-    return []
+def has_child(process: int, words: str) -> bool:
+    for one in psutil.Process(process).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if words in " ".join(one.cmdline()):
+                return True
+    return False
 
 
 def test_a_replica_over_two_nodes_gets_two(seen: Seen) -> None:
