@@ -13,8 +13,12 @@ FORBIDDEN = {
     "cluster": {"jobs", "hydra"},
 }
 ONLY_HERE = {
-    # Chat requests; the fleet reads figures, the simulated engine answers, and one bench has a bare client to compare with.
-    "aiohttp": {"agentscaler/teachers/", "cluster/fleet.py", "cluster/sim_engine/", "jobs/bench/"},
+    "httptools": {"agentscaler/teachers/connections.py"},  # chat requests
+    "aiohttp": {
+        "cluster/fleet.py",
+        "cluster/sim_engine/",
+        "jobs/bench/",
+    },  # figures; the simulated engine; a bare client to compare with
     "hydra": {"jobs/compose.py"},
 }
 

@@ -125,7 +125,7 @@ class ChatEndpoint:
         self._router.update(replicas)
 
     async def close(self) -> None:
-        await self._connections.close()
+        self._connections.close()
 
     async def _remedy(self, failed: _Failed, url: str, session: str, tries: _Tries) -> None:
         """Returns when the request is to be made again; raises where there is no remedy, or no more of it."""

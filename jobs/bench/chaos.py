@@ -364,7 +364,7 @@ class Chaos:
 
     def _is_at_work(self) -> bool:
         needed = (Kind.DRIVER, Kind.DISPATCHER, Kind.COMMITTER, Kind.WORKER)
-        return self._in_flight > 0 and all(self._seen.of(kind) for kind in needed)
+        return 2 * self._in_flight >= self.config.concurrency and all(self._seen.of(kind) for kind in needed)
 
     def _is_whole(self) -> bool:
         wanted = dict.fromkeys((Kind.DRIVER, Kind.DISPATCHER, Kind.COMMITTER), 1)

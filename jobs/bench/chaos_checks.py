@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """`lost`: planned, and neither committed nor given up with a reason. `duplicated`: rollout ids in more than one committed row.
+    """`lost`: planned, and neither committed nor given up with a reason. `duplicated`: rollout ids, or
+    planned attempts, in more than one committed row.
     `torn`: entries and named files that cannot be read, or are not what their entry says, and *.tmp left anywhere. `named_twice`: files
     that two entries name. `losers`: files in shards/ and attempts/ that no entry names: no harm, and swept at the next start."""
 
@@ -48,7 +49,7 @@ def examine(output: Path, attempts: int) -> Examined:
             torn += 1
     named = Counter(entry["file"] for entry in entries if "file" in entry)
     rollouts: Counter[str] = Counter()
-    done: set[tuple[str, int]] = set()
+    done: Counter[tuple[str, int]] = Counter()
     given_up: set[tuple[str, int]] = set()
     outcomes: Counter[str] = Counter()
     shards = 0
@@ -61,10 +62,7 @@ def examine(output: Path, attempts: int) -> Examined:
         elif entry["kind"] == "shard":
             shards += 1
             rollouts.update(table["rollout_id"].to_pylist())
-            rows = zip(table["task_digest"].to_pylist(), table["attempt"].to_pylist(), strict=True)
-            done |= (pairs := set(rows))
-            if len(pairs) != table.num_rows:  # one work item twice, under two names
-                rollouts.update(["the same work item"] * (1 + table.num_rows - len(pairs)))
+            done.update(zip(table["task_digest"].to_pylist(), table["attempt"].to_pylist(), strict=True))
             outcomes.update(verdict["outcome"] for verdict in table["verdict"].to_pylist())
         else:
             rows = zip(
@@ -73,7 +71,7 @@ def examine(output: Path, attempts: int) -> Examined:
             given_up |= {(task, attempt) for task, attempt, retried in rows if not retried}
     tasks = pq.read_table(output / "tasks.parquet")
     names = dict(zip(tasks["task_digest"].to_pylist(), tasks["task_id"].to_pylist(), strict=True))
-    missing = {(digest, attempt) for digest in names for attempt in range(attempts)} - done
+    missing = {(digest, attempt) for digest in names for attempt in range(attempts)} - done.keys()
     excused = {(digest, attempt) for digest, attempt in missing if (names[digest], attempt) in given_up}
     there = [f"{place}/{path.name}" for place in ("shards", "attempts") for path in (output / place).glob("*.parquet")]
     summary = json.loads((output / "summary.json").read_bytes())
@@ -82,7 +80,7 @@ def examine(output: Path, attempts: int) -> Examined:
         committed=rollouts.total(),
         given_up=len(excused),
         lost=len(missing - excused),
-        duplicated=sum(count > 1 for count in rollouts.values()),
+        duplicated=max(sum(count > 1 for count in one.values()) for one in (rollouts, done)),
         torn=torn,
         named_twice=sum(count > 1 for count in named.values()),
         losers=len(set(there) - named.keys()),

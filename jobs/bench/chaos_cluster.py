@@ -101,6 +101,8 @@ class RayNodes:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            # A driver whose head is dead ends by itself, Ray says after 60 s; that it does is seen sooner so.
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
         }
 
     def start(self) -> None:

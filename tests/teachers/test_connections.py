@@ -3,17 +3,24 @@
 1. An answer is whole, however it is framed and cut into packets; one that ends too early is `Broken`, never a short answer.
 2. A connection is used again after a whole answer, and only then: not after a timeout, a cancelled request, bytes nobody asked for, or a
    server that says close.
-3. The request is one HTTP request with the headers given.
+3. The request is one HTTP request with the headers given; over TLS only to a server whose certificate is trusted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -164,3 +171,45 @@ async def test_what_is_no_http_and_nobody_there() -> None:
                 await connections.post(url, "s", BODY)
     with pytest.raises(ValueError, match="control character"):
         await Connections({"Authorization": "Bearer k\n"}, 1.0, 1.0).post(speaker.url, "s", BODY)
+
+
+@pytest.mark.asyncio
+async def test_tls_only_with_a_certificate_that_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, certificate = self_signed("localhost")
+    (tmp_path / "server.pem").write_bytes(key + certificate)
+    (tmp_path / "trusted.pem").write_bytes(certificate)
+    secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    secure.load_cert_chain(tmp_path / "server.pem")
+    speaker = Speaker([OK], [OK])
+    server = await asyncio.start_server(speaker.talk, "127.0.0.1", 0, ssl=secure)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/v1"
+    async with server:
+        stranger = Connections({}, 5.0, 5.0)
+        with pytest.raises(NoConnection, match="certificate"):
+            await stranger.post(url, "s", BODY)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "trusted.pem"))
+        friend = Connections({}, 5.0, 5.0)
+        assert (await friend.post(url, "s", BODY)).body == b"hello"
+        assert (await friend.post(url, "s", BODY)).body == b"hello"
+        friend.close()
+    assert len(speaker.requests) == 2
+
+
+def self_signed(name: str) -> tuple[bytes, bytes]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return private, certificate.public_bytes(pem)
