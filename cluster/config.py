@@ -15,7 +15,17 @@ from agentscaler.rollout.limits import Limits
 from agentscaler.verify.funnel import VerifyMode
 from cluster.parts import TeacherSpec, UserSpec
 
-_ENGINE_SHAPE = ("kind", "model", "chat_template", "tool_parser", "reasoning_parser", "dtype", "max_model_len", "sim", "env")
+_ENGINE_SHAPE = (
+    "kind",
+    "model",
+    "chat_template",
+    "tool_parser",
+    "reasoning_parser",
+    "dtype",
+    "max_model_len",
+    "sim",
+    "env",
+)
 
 
 class _Frozen(BaseModel):

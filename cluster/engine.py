@@ -32,11 +32,6 @@ _OVERHEAD_GIB = 3.0  # server, EngineCore and worker beside weights and KV cache
 _SMALL_MACHINE_CORES = 4
 _TEMPLATES = Path(__file__).parent / "templates"
 _ORG_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-# Asks the kernel for a SIGTERM when the parent dies, then becomes the server. (A `preexec_fn` would run between fork and exec, which is
-# unsafe in a process with threads.) SIGTERM, not SIGKILL: the server then ends its own children.
-_DIE_WITH_PARENT = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-)
 
 
 class EngineConfig(BaseModel):
@@ -188,7 +183,7 @@ def engine_command(config: EngineConfig, port: int, rank: Rank | None = None) ->
 
 
 def _launcher(module: str) -> list[str]:
-    return [sys.executable, "-c", _DIE_WITH_PARENT, "-m", module]
+    return [sys.executable, "-m", "cluster.engine_guardian", sys.executable, "-m", module]
 
 
 def engine_environment(config: EngineConfig) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """One engine's server process, from its start until nothing of it is left.
 
 Invariants: an engine that dies while starting is an `EngineError` with its own last words, at once and not after the timeout; `stop`
-takes the whole process group (the server forks an EngineCore and workers); the server dies with the thread that started it, so start it
-from one that lives as long as its owner does. `launch` does not wait; `state` says what became of it.
+takes the whole process group (the server forks an EngineCore and workers); all of it dies with the thread that started it
+(`engine_guardian.py`), so start it from one that lives as long as its owner does. `launch` does not wait; `state` says what became of it.
 
 It sends one warm-up request and no other, and restarts nothing (`cluster/fleet.py` does).
 """
@@ -64,7 +64,7 @@ class EngineProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=engine_environment(self.config),
+                env=engine_environment(self.config) | {"PYTHONPATH": _with_ours()},
                 start_new_session=True,
             )
 
@@ -135,6 +135,12 @@ class EngineProcess:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _with_ours() -> str:
+    """Our packages are found whatever folder an actor runs in."""
+    ours = str(Path(__file__).parent.parent)
+    return os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def last_words(log_path: Path, start: int = 0) -> str:

@@ -197,12 +197,13 @@ class OnRay:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(slot.group, slot.bundle)
         elif not cpus and not gpus and (node := self._emptiest(part.__name__)):
             self._placed[part.__name__, node] += 1
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+            # Ray puts an actor that asks for nothing on any node, whatever the strategy says; one byte makes it obey.
+            options |= {"memory": 1, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
         return There(ray.remote(part).options(**options).remote(*args))
 
     def _emptiest(self, kind: str) -> str | None:
-        """The living node that was given the fewest parts of this kind for its cores. Ray's own SPREAD put three parts that ask for no
-        resource on two of three nodes. Dead ones count too: what replaces a part goes elsewhere, for its node may be gone unnoticed."""
+        """The living node that was given the fewest parts of this kind for its cores. Parts that died count too: what replaces one goes
+        elsewhere, for its node may be gone unnoticed."""
         import ray
 
         cores = {one["NodeID"]: one["Resources"].get("CPU", 0.0) for one in ray.nodes() if one["Alive"]}

@@ -23,7 +23,7 @@ from agentscaler.rollout.record import UserIdentity, rollout_name
 from agentscaler.shards import schema
 from agentscaler.shards.files import committed_batches, read_table, read_tasks, shard_paths, write_tasks
 from agentscaler.shards.manifest import Manifest
-from agentscaler.shards.storage import AnyPath, is_local, probe, write_text
+from agentscaler.shards.storage import AnyPath, is_local, probe, words_of, write_text
 from agentscaler.tasks.load import DOMAINS_FILE, TaskSource, open_tasks
 from agentscaler.tasks.task import Task
 from agentscaler.teachers.chat import TeacherIdentity
@@ -102,7 +102,10 @@ def prepare(config: RolloutConfig, output: AnyPath, config_text: str) -> Plan:
 
 def open_output(plan: Plan) -> int:
     """Claim the folder: whoever wrote into it before can commit nothing more. Returns the epoch."""
-    plan.output.mkdir(parents=True, exist_ok=True)
+    try:
+        plan.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output={plan.output}: cannot be written: {words_of(error)}") from None
     probe(plan.output)
     write_text(
         plan.output / CONFIG_FILE, plan.config_text

@@ -262,11 +262,13 @@ class _Job:
         task, handle = self._workers.pop(name, None), self._handles.pop(name, None)
         if task is None:
             return
-        await self._committer.call("fence", name)
-        given_back = await self._dispatcher.call("leave", name)
-        task.cancel()
-        if handle is not None:
-            self._crew.dismiss(handle)
+        try:
+            await self._committer.call("fence", name)
+            given_back = await self._dispatcher.call("leave", name)
+        finally:  # nobody else has its handle now: where one of those two is dead, it would outlive the epoch
+            task.cancel()
+            if handle is not None:
+                self._crew.dismiss(handle)
         progress = await self._dispatcher.call("progress")
         self._deaths_in_a_row = self._deaths_in_a_row + 1 if progress.finished == self._finished_at_death else 1
         self._finished_at_death = progress.finished

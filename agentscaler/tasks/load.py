@@ -51,7 +51,9 @@ def open_tasks(tasks: str, domain: str | None, path: str | None = None) -> TaskS
     for batch in task_batches(file):
         for task in batch:
             if task.domain_fingerprint not in domains:
-                raise ConfigError(f"tasks={tasks}: the domain of task {task.task_id} is not in {DOMAINS_FILE} beside it")
+                raise ConfigError(
+                    f"tasks={tasks}: the domain of task {task.task_id} is not in {DOMAINS_FILE} beside it"
+                )
             used.add(task.domain_fingerprint)
         num_tasks += len(batch)
     if not num_tasks:

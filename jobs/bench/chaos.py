@@ -1,14 +1,15 @@
 """SIGKILL at random instants over every kind of process that a rollout job has, until the rounds are over; then nothing may be missing.
 
-A round is one kill. One job takes many: a kill comes uniformly within `window_s` after the job is at work again, or (a share `hasty` of
-the rounds) into its recovery. Kinds are drawn so that each comes equally often. The driver's death and that of the head's raylet end the
-job: then the same command is run again, with more attempts where less work is left than the coming kills need. Engines are simulated
-(`cluster/sim_engine`) or, with engine=vllm, real.
+A round is one kill. One job takes many: a kill comes uniformly within `window_s` after the job is at work again and has committed
+something since the last kill (without that there would be nothing to tear or to double), or, a share `hasty` of the rounds, into its
+recovery. Kinds are drawn so that each comes equally often. The driver's death and that of the head's raylet end the job: then the same
+command is run again, with more attempts where less work is left than the coming kills need. Engines are simulated (`cluster/sim_engine`)
+or, with engine=vllm, real.
 
 `hit_in_flight` counts the rounds whose kill struck work in flight, measured at the instant before the kill by the engines' own /metrics
 (requests computed or queued): of the victim's own engine (engine, teacher server), of the engines on its node (second raylet), of all
 engines (driver, dispatcher, committer, tracker, head raylet: all rollouts in flight are theirs to finish, count, keep or report). An
-environment actor's are those that the driver then says were given back.
+environment actor's are those that the driver then says were given back; those of a second raylet's environment actors count for it too.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ def main(arguments: list[str]) -> int:
             "figure": draw(chaos.tally, "chaos" if config.engine == "sim" else f"chaos_{config.engine}"),
         }
     )
-    is_clean = not any(figures[key] for key in ("lost", "duplicated", "torn", "orphans", "bad_exits", "stalls"))
+    is_clean = not any(
+        figures[key] for key in ("lost", "duplicated", "torn", "orphans", "surplus", "bad_exits", "stalls")
+    )
     if is_clean and given is None:
         shutil.rmtree(folder)
     else:
@@ -119,6 +122,8 @@ class Chaos:
         self._looked = 0.0
         self._seen = Seen()
         self._in_flight = 0
+        self._lacking = ""
+        self._surplus_since: float | None = None
         self._last_was_complete, self._last_words = False, ""
 
     def play(self) -> None:
@@ -177,14 +182,14 @@ class Chaos:
         if victim is None:
             return False
         in_flight = sum(cluster.requests_in(engine) for engine in engines)
-        log_start = len(self._run.log.read_bytes())
+        log_start, committed = len(self._run.log.read_bytes()), committed_rows(self.output)
         try:
             cluster.kill(victim)
         except ProcessLookupError:
             return False
         at_s = time.monotonic() - self._began
         ends_job = kind is Kind.DRIVER or is_head
-        self.tally.kills.append(Kill(kind, at_s, in_flight, ends_job, self._run.log, log_start))
+        self.tally.kills.append(Kill(kind, at_s, in_flight, committed, ends_job, self._run.log, log_start))
         self._watch(others, f"after the {kind.value}'s death")
         if ends_job:
             self._bury(is_head)
@@ -234,6 +239,7 @@ class Chaos:
         run.process.wait()
         seen = cluster.look(None)
         self._watch([*seen.parts, *seen.others], "after the job's end")
+        self.tally.moments.append(Moment(time.monotonic() - self._began, committed_rows(self.output), 0))
         if is_head:
             self._nodes.start()
 
@@ -328,6 +334,7 @@ class Chaos:
                 raise RuntimeError(f"the job ended {self.tally.bad_exits} times by itself: {self._last_words}")
         else:
             self.tally.completed += 1
+            self._say(f"run {self.tally.runs} is complete; last seen: {self._lacking or 'every part'}")
             if self._tracked:
                 self.tally.tracked_completed += 1
                 run_id = json.loads((self.output / "summary.json").read_bytes())["mlflow_run_id"]
@@ -348,7 +355,8 @@ class Chaos:
         self._in_flight = sum(cluster.requests_in(engine, 0.5) for engine in self._seen.of(Kind.ENGINE))
         now = time.monotonic() - self._began
         self.tally.moments.append(Moment(now, committed_rows(self.output), self._in_flight))
-        if self._is_whole():
+        self._lacking = self._differences()
+        if not self._lacking and self._in_flight:
             for kill in self.tally.kills:
                 if kill.recovered_s is None:
                     kill.recovered_s = now - kill.at_s
@@ -364,14 +372,23 @@ class Chaos:
 
     def _is_at_work(self) -> bool:
         needed = (Kind.DRIVER, Kind.DISPATCHER, Kind.COMMITTER, Kind.WORKER)
-        return 2 * self._in_flight >= self.config.concurrency and all(self._seen.of(kind) for kind in needed)
+        is_busy = 2 * self._in_flight >= self.config.concurrency and all(self._seen.of(kind) for kind in needed)
+        return is_busy and committed_rows(self.output) > self._committed_at_kill()
 
-    def _is_whole(self) -> bool:
+    def _committed_at_kill(self) -> int:
+        """What was committed when the last kill struck."""
+        return self.tally.kills[-1].committed if self.tally.kills else 0
+
+    def _differences(self) -> str:
+        """What there is too little or too much of; nothing where every part is there once more. Too much for `orphan_s` is counted."""
         wanted = dict.fromkeys((Kind.DRIVER, Kind.DISPATCHER, Kind.COMMITTER), 1)
         wanted |= {Kind.WORKER: self.config.workers, Kind.TEACHER_SERVER: self._replicas, Kind.ENGINE: self._replicas}
-        wanted |= {Kind.TRACKER: int(self._tracked)}
-        there = all(len(self._seen.of(kind)) == count for kind, count in wanted.items())
-        return there and self._in_flight > 0 and all(self._nodes.raylet(node) for node in (0, 1))
+        wanted |= {Kind.TRACKER: int(self._tracked), Kind.RAYLET: 2}
+        there = {kind: len(self._seen.of(kind)) for kind in wanted}
+        there[Kind.RAYLET] = sum(self._nodes.raylet(node) is not None for node in (0, 1))
+        return ", ".join(
+            f"{there[kind]} of {count} {kind.value}" for kind, count in wanted.items() if there[kind] != count
+        )
 
     def _watch(self, parts: list[Part], why: str) -> None:
         if parts:

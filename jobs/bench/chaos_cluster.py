@@ -203,7 +203,8 @@ def look(driver: int | None) -> Seen:
                 seen.parts.append(Part(_KIND_OF_ACTOR[actor[1]], **at))
             elif _ENGINE.search(line):
                 host, port = _HOST.search(line), _PORT.search(line)
-                if host and port:
+                is_guardian = "engine_guardian" in line  # which holds the server's command, and answers nothing
+                if host and port and not is_guardian:
                     seen.parts.append(Part(Kind.ENGINE, **at, address=f"{host[1]}:{port[1]}"))
                 else:
                     seen.others.append(Part(Kind.ENGINE, **at))

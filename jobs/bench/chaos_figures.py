@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jobs.bench.chaos_cluster import Kind
 from jobs.bench.drawing import save
 
 GIVEN_BACK = re.compile(r"worker-\S+ died .*: (\d+) rollouts given back")
+TAKES_WORKERS = (Kind.WORKER, Kind.RAYLET)
 
 
 @dataclass(slots=True)
@@ -20,6 +22,7 @@ class Kill:
     kind: Kind
     at_s: float
     in_flight: int
+    committed: int
     ends_job: bool
     log: Path
     log_start: int
@@ -43,6 +46,7 @@ class Tally:
     runs: int = 0
     completed: int = 0
     bad_exits: int = 0
+    surplus: int = 0  # times that superseded parts lived on beside their successors
     stalls: int = 0
     head_exit_codes: set[int | None] = field(default_factory=set)
     tracked_completed: int = 0
@@ -50,13 +54,14 @@ class Tally:
 
 
 def was_hit(kill: Kill, later: list[Kill]) -> bool:
-    """Whether it struck work in flight (see above). `later`: kills that came after it."""
-    if kill.kind is not Kind.WORKER:
-        return kill.in_flight > 0
-    end = next((one.log_start for one in later if one.log == kill.log and one.kind is Kind.WORKER), None)
+    """Whether it struck work in flight (see `chaos.py`). `later`: kills that came after it."""
+    if kill.in_flight > 0 and kill.kind is not Kind.WORKER:
+        return True
+    if kill.kind not in TAKES_WORKERS or kill.ends_job:
+        return False
+    end = next((one.log_start for one in later if one.log == kill.log and one.kind in TAKES_WORKERS), None)
     words = kill.log.read_bytes()[kill.log_start : end].decode(errors="replace")
-    found = GIVEN_BACK.search(words)
-    return found is not None and int(found[1]) > 0
+    return any(int(count) > 0 for count in GIVEN_BACK.findall(words))
 
 
 def hits_of(tally: Tally) -> list[bool]:
@@ -68,10 +73,13 @@ def figures_of(tally: Tally, found: Examined) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "rounds": len(tally.kills),
         "hit_in_flight": sum(hits),
+        "after_a_commit": sum(now > before for before, now in pairwise([0, *(kill.committed for kill in tally.kills)])),
+        "committed_at_last_kill": tally.kills[-1].committed,
         "lost": found.lost,
         "duplicated": found.duplicated,
         "torn": found.torn,
         "orphans": len(tally.orphans),
+        "surplus": tally.surplus,
         "planned": found.planned,
         "committed": found.committed,
         "given_up": found.given_up,

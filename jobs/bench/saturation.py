@@ -282,7 +282,7 @@ async def replay(config: SaturationBench, url: str, bodies: list[bytes], recordi
 
 
 def reset_cache(engine: EngineProcess) -> None:
-    """The simulated engine cannot."""
+    """The simulated engine cannot: there the first pair is unequal, our side alone begins with an empty cache."""
     if engine.config.kind == "vllm":
         page = engine.url.removesuffix("/v1") + "/reset_prefix_cache"
         urllib.request.urlopen(urllib.request.Request(page, method="POST"), timeout=60).close()

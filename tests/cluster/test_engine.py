@@ -73,7 +73,8 @@ def test_fewer_gpus_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.engine._runs_on_cpu", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert "takes 4 GPUs, 2 are visible" in refusal(tensor_parallel_size=4)
-    assert "does not divide" in str(pytest.raises(ValueError, EngineConfig, model="m", num_nodes=3).value)
+    with pytest.raises(ValueError, match="does not divide"):
+        EngineConfig(model="m", num_nodes=3)
     preflight(EngineConfig(model="org/name", tensor_parallel_size=4, num_nodes=2))
     preflight(EngineConfig(model="org/name", tensor_parallel_size=2))
 
@@ -117,9 +118,14 @@ def test_the_server_dies_with_its_owner(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     server = psutil.Process(int(owner.stdout.readline()))
+    deadline = time.monotonic() + 60
+    while not any("EngineCore" in " ".join(one.cmdline()) for one in server.children(recursive=True)):
+        assert time.monotonic() < deadline, "no engine came up"
+        time.sleep(0.2)
+    tree = [server, *server.children(recursive=True)]
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    _, alive = psutil.wait_procs([server], timeout=20)
+    _, alive = psutil.wait_procs(tree, timeout=20)
     assert not alive, "the server outlived its owner"
 
 

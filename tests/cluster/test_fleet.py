@@ -4,6 +4,7 @@ and replaced; the fleet grows and shrinks while it runs; an engine that cannot s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import urllib.request
@@ -23,7 +24,14 @@ SIM = EngineConfig(kind="sim", model="sim", sim={"time_scale": 0.05})
 
 
 def engines() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "cluster.sim_engine" in " ".join(child.cmdline())]
+    """The servers themselves, without their guardians."""
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            line = " ".join(one.cmdline())
+            if "-m cluster.sim_engine" in line and "engine_guardian" not in line:
+                found.append(one)
+    return found
 
 
 async def until(fleet: Fleet, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:

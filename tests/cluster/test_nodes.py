@@ -61,8 +61,15 @@ class Seen:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        yield process.submit(live, tmp_path_factory.mktemp("nodes")).result(timeout=240)
+    pool = ProcessPoolExecutor(1, mp_context=context)
+    try:
+        yield pool.submit(live, tmp_path_factory.mktemp("nodes")).result(timeout=240)
+    finally:  # one that hangs is not waited for
+        for child in psutil.Process().children(recursive=True):
+            if child.pid in pool._processes:
+                for one in (*child.children(recursive=True), child):
+                    one.kill()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def live(folder: Path) -> Seen:

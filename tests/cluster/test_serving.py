@@ -4,6 +4,7 @@ role without engines for too long ends the job in one line."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from pathlib import Path
@@ -29,7 +30,14 @@ def serving(tmp_path: Path, *line: str) -> Serving:
 
 
 def engines() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "cluster.sim_engine" in " ".join(child.cmdline())]
+    """The servers themselves, without their guardians."""
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            line = " ".join(one.cmdline())
+            if "-m cluster.sim_engine" in line and "engine_guardian" not in line:
+                found.append(one)
+    return found
 
 
 @pytest.mark.asyncio

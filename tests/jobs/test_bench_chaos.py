@@ -18,7 +18,7 @@ from jobs.bench.__main__ import main
 from jobs.bench.chaos_checks import examine
 from tests.conftest import ROOT, RunJob
 
-ZERO = ("lost", "duplicated", "torn", "orphans", "named_twice", "bad_exits", "stalls")
+ZERO = ("lost", "duplicated", "torn", "orphans", "surplus", "named_twice", "bad_exits", "stalls")
 
 
 @pytest.mark.slow
