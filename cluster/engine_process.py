@@ -15,6 +15,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +28,24 @@ from cluster.engine import EngineConfig, Rank, engine_command, engine_environmen
 
 _LAST_WORDS = re.compile(r"\b(?:[A-Z]\w*(?:Error|Exception)|error): .+")
 State = Literal["starting", "ready", "ended"]
+# Waits for its owner's end of a pipe to close. No child of the owner (it forks once more): Ray, where it ends an actor in order, kills the
+# actor's children with SIGKILL, so that a server never gets its SIGTERM, and its EngineCore lived on with all its memory.
+_GUARD = """
+import os, signal, sys, time
+if os.fork():
+    os._exit(0)
+group = int(sys.argv[1])
+if os.read(0, 1):
+    os._exit(0)
+try:
+    os.killpg(group, signal.SIGTERM)
+    for _ in range(50):
+        time.sleep(0.1)
+        os.killpg(group, 0)
+    os.killpg(group, signal.SIGKILL)
+except ProcessLookupError:
+    pass
+"""
 
 
 class EngineError(Exception):
@@ -41,6 +60,7 @@ class EngineProcess:
         self.log_path = log_path
         self._port = config.port
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: int | None = None
         self._deadline = 0.0
         self._log_start = 0
 
@@ -67,6 +87,7 @@ class EngineProcess:
                 env=engine_environment(self.config) | {"PYTHONPATH": _with_ours()},
                 start_new_session=True,
             )
+        self._guard = guard(self._process.pid)
 
     def state(self) -> State:
         """`ready` once /health answers. Raises EngineError where it died before that, or takes longer than `start_timeout_s`."""
@@ -129,6 +150,9 @@ class EngineProcess:
             process.wait(grace_s)
         _signal_group(process.pid, signal.SIGKILL)  # children may outlive the server: the group is theirs too
         process.wait()
+        if self._guard is not None:
+            release(self._guard)
+            self._guard = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -141,6 +165,24 @@ def _with_ours() -> str:
     """Our packages are found whatever folder an actor runs in."""
     ours = str(Path(__file__).parent.parent)
     return os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def guard(group: int) -> int:
+    """Have this process group ended when this process is gone. Hand what it returns to `release` once the group has ended."""
+    theirs, ours = os.pipe()  # neither is inherited by what is started later
+    try:
+        command = [sys.executable, "-S", "-E", "-c", _GUARD, str(group)]
+        subprocess.run(command, stdin=theirs, start_new_session=True, check=True)
+    finally:
+        os.close(theirs)
+    return ours
+
+
+def release(ours: int) -> None:
+    """There is nothing to guard any more."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(ours, b".")
+    os.close(ours)
 
 
 def last_words(log_path: Path, start: int = 0) -> str:

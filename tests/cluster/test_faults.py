@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from agentscaler.shards.files import attempt_paths, committed
-from jobs.bench.chaos_checks import examine
+from cluster.engine_metrics import parse_metrics
+from jobs.bench.chaos_checks import committed_rows, examine
 from tests.conftest import ROOT, RunJob
 
 SIM = {"time_scale": 0.02, "output_median": 40, "turns_median": 3}
@@ -128,50 +129,47 @@ def test_a_lasting_fault_is_void_with_its_class_and_played_later(
 
 def test_a_hanging_engine_is_replaced(run_job: RunJob, tmp_path: Path) -> None:
     """One of two stops in the middle, by SIGSTOP: its connections stay open and nothing is answered."""
-    hung: list[int] = []
-    ended = threading.Event()
+    output, ended = tmp_path / "o", threading.Event()
+    hung: list[psutil.Process] = []
 
     def hang_one() -> None:
-        deadline = time.monotonic() + 60
-        while not hung and time.monotonic() < deadline and not ended.is_set():
-            time.sleep(0.2)
-            for child in psutil.Process().children():
-                with suppress(psutil.NoSuchProcess):
-                    if str(tmp_path) in (child.environ().get("AGENTSCALER_TEST") or "") and _answers(child):
-                        child.suspend()
-                        hung.append(child.pid)
-                        return
+        while not ended.wait(0.05):
+            if not committed_rows(output):
+                continue  # engines that only warm up are not in the middle of anything
+            for engine in psutil.Process().children():
+                if (running := _running(engine)) is not None and running > 1:
+                    engine.suspend()
+                    hung.append(engine)
+                    return
 
     hanging = threading.Thread(target=hang_one)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AGENTSCALER_TEST", str(tmp_path))
-        hanging.start()
-        sim = [f"++teacher.engine.sim.{key}={value}" for key, value in (SIM | {"time_scale": 0.5}).items()]
-        line = ["teacher=sim", "teacher.replicas=2", "teacher.min_replicas=2", *sim, "cluster=in_process"]
-        line += ["cluster.concurrency=16", "cluster.wedged_s=1.5", "tasks_sample=24", f"output={tmp_path / 'o'}"]
-        try:
-            done = run_job("rollout", *line)
-        finally:
-            ended.set()
-            hanging.join()
-    assert done.returncode == 0, done.stderr
-    assert hung and not psutil.pid_exists(hung[0])
-    assert summary_of(tmp_path / "o")["restarts"]["engines"] >= 1
-    assert "has not answered for" in done.stderr
-    nothing_lost(tmp_path / "o")
-
-
-def _answers(engine: psutil.Process) -> bool:
-    """It has taken a chat request that it is computing."""
-    words = engine.cmdline()
-    address = f"{words[words.index('--host') + 1]}:{words[words.index('--port') + 1]}"
+    sim = [f"++teacher.engine.sim.{key}={value}" for key, value in (SIM | {"time_scale": 1.0}).items()]
+    line = ["teacher=sim", "teacher.replicas=2", "teacher.min_replicas=2", *sim, "cluster=in_process"]
+    line += ["cluster.concurrency=8", "cluster.wedged_s=1.5", "cluster.shard_age_s=0.3", f"output={output}"]
+    hanging.start()
     try:
+        done = run_job("rollout", *line)
+    finally:
+        ended.set()
+        hanging.join()
+    assert done.returncode == 0, done.stderr
+    assert hung, "the job was over before an engine could be hung"
+    assert not hung[0].is_running()
+    assert summary_of(output)["restarts"]["engines"] == 1
+    assert "has not answered for" in done.stderr
+    nothing_lost(output)
+
+
+def _running(engine: psutil.Process) -> int | None:
+    """Chat requests that it computes; None where it is no engine, or none yet."""
+    try:
+        words = engine.cmdline()
+        address = f"{words[words.index('--host') + 1]}:{words[words.index('--port') + 1]}"
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=1) as reply:
-            text = reply.read().decode()
-    except OSError:
-        return False
-    running = next(line for line in text.splitlines() if line.startswith("vllm:num_requests_running{"))
-    return float(running.split()[-1]) > 0
+            found = parse_metrics(reply.read().decode(), time.monotonic())
+    except (psutil.Error, ValueError, OSError):
+        return None
+    return found.running if found else None
 
 
 def test_a_full_disk_is_waited_for(server: str, tmp_path: Path) -> None:
@@ -251,6 +249,38 @@ def test_a_folder_that_cannot_be_written_is_one_line(place: str, server: str, tm
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1 and f"output={tmp_path / place}: cannot be written" in done.stderr
+
+
+OWNER = """
+import subprocess, sys
+from cluster.engine_process import guard
+child = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+server = subprocess.Popen([sys.executable, "-c", child], start_new_session=True, stdout=subprocess.PIPE, text=True)
+guard(server.pid)
+print(server.pid, server.stdout.readline().strip(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_an_engine_forked_ends_with_its_owner() -> None:
+    """Killed as Ray does it: the server first, by SIGKILL and without a word to what it had forked, then the owner."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    server, forked = (psutil.Process(int(pid)) for pid in owner.stdout.readline().split())
+    try:
+        server.kill()
+        time.sleep(0.5)
+        assert forked.is_running()  # nobody ends it while the owner lives: that is the owner's own to do
+        owner.kill()
+        owner.wait()
+        _, left = psutil.wait_procs([forked], timeout=10)
+        assert not left
+    finally:
+        for one in (server, forked):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 CLOCK = """
