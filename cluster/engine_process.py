@@ -28,8 +28,9 @@ from cluster.engine import EngineConfig, Rank, engine_command, engine_environmen
 
 _LAST_WORDS = re.compile(r"\b(?:[A-Z]\w*(?:Error|Exception)|error): .+")
 State = Literal["starting", "ready", "ended"]
-# Waits for its owner's end of a pipe to close. No child of the owner (it forks once more): Ray, where it ends an actor in order, kills the
-# actor's children with SIGKILL, so that a server never gets its SIGTERM, and its EngineCore lived on with all its memory.
+# Waits for its owner's end of a pipe to close. No child of the owner (it forks once more), unlike the guardian: where Ray ends an actor
+# in order (its driver was killed), it kills the actor's children with SIGKILL, the guardian among them, and nobody is left to end what the
+# server had forked. Measured so: with the guardian alone that lived on, with both it was gone in 3 s.
 _GUARD = """
 import os, signal, sys, time
 if os.fork():

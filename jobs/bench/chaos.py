@@ -208,19 +208,19 @@ class Chaos:
             raylet = self._nodes.raylet(0 if is_head else 1)
             if raylet is None:
                 return None, [], []
-            below = {process.pid for process in raylet.children(recursive=True)}
+            below = cluster.below(raylet.pid)
             there = [part for part in (*seen.parts, *seen.others) if part.pid in below]
             return raylet.pid, there, engines if is_head else [one for one in engines if one.pid in below]
         candidates = seen.of(kind)
         if not candidates:
             return None, [], []
         victim = self._random.choice(candidates)
+        below = cluster.below(victim.pid)  # a guardian stands between the two
+        there = [part for part in (*engines, *seen.others) if part.pid in below]
         if kind is Kind.TEACHER_SERVER:
-            owned = [engine for engine in engines if engine.parent == victim.pid]
-            below = [part for part in seen.others if part.parent in {one.pid for one in owned}]
-            return victim.pid, owned + below, owned
+            return victim.pid, there, [engine for engine in engines if engine.pid in below]
         if kind is Kind.ENGINE:
-            return victim.pid, [part for part in seen.others if part.parent == victim.pid], [victim]
+            return victim.pid, there, [victim]
         return victim.pid, [], engines
 
     def _bury(self, is_head: bool) -> None:

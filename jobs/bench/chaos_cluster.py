@@ -211,6 +211,14 @@ def look(driver: int | None) -> Seen:
     return seen
 
 
+def below(pid: int) -> set[int]:
+    """All that descend from it at this moment."""
+    try:
+        return {process.pid for process in psutil.Process(pid).children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return set()
+
+
 def reap() -> None:
     """Those that were adopted and have ended; those that `subprocess` started are its own to wait for."""
     this = psutil.Process()

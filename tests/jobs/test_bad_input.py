@@ -104,19 +104,23 @@ def test_a_folder_that_is_something_else(run_job: RunJob, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("damage", ["corrupt", "foreign", "truncated"])
+@pytest.mark.parametrize("damage", ["corrupt", "truncated"])
 def test_bad_parquet_in_the_output(run_job: RunJob, tmp_path: Path, damage: str) -> None:
     output = tmp_path / "o"
     assert run_job("rollout", *LOCAL, "tasks_sample=2", f"output={output}").returncode == 0
     (shard,) = (output / "shards").glob("*.parquet")
-    if damage == "corrupt":
-        shard.write_bytes(b"not parquet at all")
-    elif damage == "foreign":
-        pq.write_table(pa.table({"x": [1]}), output / "shards" / "other.parquet")
-    else:
-        shard.write_bytes(shard.read_bytes()[:-100])
+    shard.write_bytes(b"not parquet at all" if damage == "corrupt" else shard.read_bytes()[:-100])
     words = refused(run_job, *LOCAL, "tasks_sample=2", f"output={output}")
     assert ".parquet" in words
+
+
+def test_a_foreign_file_beside_the_shards_is_neither_read_nor_removed(run_job: RunJob, tmp_path: Path) -> None:
+    output = tmp_path / "o"
+    assert run_job("rollout", *LOCAL, "tasks_sample=2", f"output={output}").returncode == 0
+    other = output / "shards" / "other.parquet"
+    pq.write_table(pa.table({"x": [1]}), other)
+    assert run_job("rollout", *LOCAL, "tasks_sample=2", "attempts=2", f"output={output}").returncode == 0
+    assert other.exists()
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,11 @@ def test_running_again_continues_and_more_attempts_extend(run_job: RunJob, tmp_p
     more = summary_of(run_job("rollout", *base, "attempts=2"))
     assert (more["planned"], more["accepted"], more["resumed"]) == (90, 90, 45)
     assert {name: (output / "shards" / name).read_bytes() for name in before} == before
-    shard_paths(output)[0].unlink()  # a lost shard is played again
-    assert summary_of(run_job("rollout", *base, "attempts=2"))["resumed"] == 45
     assert len(committed(output)) == 90
+    lost = shard_paths(output)[0]
+    lost.unlink()  # what was committed and is gone is said, not quietly played again
+    again = run_job("rollout", *base, "attempts=2")
+    assert again.returncode == 2 and f"{lost}: is missing" in again.stderr
 
 
 def test_tasks_from_a_file_with_its_domains_beside_it(run_job: RunJob, tmp_path: Path) -> None:
