@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import orjson
 import pytest
 from aiohttp import web
 
@@ -20,9 +19,10 @@ from agentscaler.users.scripted import ScriptedUsers
 from agentscaler.verify.funnel import VerifyMode
 from agentscaler.verify.verdict import VerdictOutcome
 from cluster.config import DomainChoice
-from jobs.bench import drawing, loop, loop_floor
+from jobs.bench import loop_floor
 from jobs.bench.loop_server import count, serving
 from jobs.bench.loop_work import MODEL, SAMPLING, LoopWork, choose
+from tests.jobs.benches import run_bench
 from tests.teachers.served import served
 
 
@@ -70,15 +70,12 @@ def test_both_sides_send_the_same_requests() -> None:
 
 
 @pytest.mark.slow
-def test_on_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(drawing, "FOLDER", tmp_path)
-    arguments = ["domain=notes", "in_flight=[1,8]", "rounds=1", "rollouts=60"]
-    assert loop.main(arguments) == 0
-    figures = orjson.loads(capsys.readouterr().out.splitlines()[-1])
+def test_on_ray(tmp_path: Path) -> None:
+    figures = run_bench("loop", tmp_path, "domain=notes", "in_flight=[1,8]", "rounds=1", "rollouts=60")
     for number in (1, 8):
         ours, floor = figures[f"cpu_ms_per_call_{number}"], figures[f"floor_cpu_ms_per_call_{number}"]
         assert ours > 0 and floor > 0
         assert figures[f"ratio_{number}"] == pytest.approx(ours / floor, rel=0.05)
         assert figures[f"calls_per_s_{number}"] > 0 and figures[f"raylet_cpu_ms_per_call_{number}"] >= 0
     assert figures["calls_a_rollout"] == 9
-    assert figures["figure"] == str(tmp_path / "loop.png") and (tmp_path / "loop.png").stat().st_size > 10_000
+    assert (tmp_path / figures["figure"]).stat().st_size > 10_000
