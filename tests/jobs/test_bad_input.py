@@ -107,7 +107,8 @@ def test_a_folder_that_is_something_else(run_job: RunJob, tmp_path: Path) -> Non
 @pytest.mark.parametrize("damage", ["corrupt", "truncated"])
 def test_bad_parquet_in_the_output(run_job: RunJob, tmp_path: Path, damage: str) -> None:
     output = tmp_path / "o"
-    assert run_job("rollout", *LOCAL, "tasks_sample=2", f"output={output}").returncode == 0
+    done = run_job("rollout", *LOCAL, "tasks_sample=2", f"output={output}")
+    assert done.returncode == 0, done.stderr
     (shard,) = (output / "shards").glob("*.parquet")
     shard.write_bytes(b"not parquet at all" if damage == "corrupt" else shard.read_bytes()[:-100])
     words = refused(run_job, *LOCAL, "tasks_sample=2", f"output={output}")
