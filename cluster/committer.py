@@ -40,13 +40,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class CommitStats:
-    """Of this committer. `buffered`: rollouts that no entry names yet. `doubles`: rows that were known already."""
+    """Of this committer. `buffered`: rollouts that no entry names yet; `oldest_s`: since the oldest of them was handed in. `doubles`:
+    rows that were known already."""
 
-    committed: int
-    buffered: int
-    shards: int
-    bytes_written: int
-    doubles: int
+    committed: int = 0
+    buffered: int = 0
+    oldest_s: float = 0.0
+    shards: int = 0
+    bytes_written: int = 0
+    doubles: int = 0
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class _Sealed:
     rows: int
     data: pa.Buffer
     digest: str
+    oldest: float  # monotonic seconds at which the first of its rows was handed in
     written: bool = False
 
 
@@ -118,9 +121,11 @@ class Committer:
         """About once a second: flushes what is old, or what could not be written before. May raise as `flush` does."""
         if self._sealed or self._is_old():
             self.flush()
+        oldest = self._sealed[0].oldest if self._sealed else self._oldest
         return CommitStats(
             committed=self._committed,
             buffered=self._num_rollouts + sum(one.rows for one in self._sealed if one.kind is EntryKind.SHARD),
+            oldest_s=time.monotonic() - oldest if oldest else 0.0,
             shards=self._shards,
             bytes_written=self._bytes_written,
             doubles=self._doubles,
@@ -185,7 +190,7 @@ class Committer:
                 table = pa.concat_tables(tables)
                 data = encode_parquet(table)
                 file = file_name(kind, self._epoch, self._numbers[kind])
-                self._sealed.append(_Sealed(kind, file, table.num_rows, data, digest_of(data)))
+                self._sealed.append(_Sealed(kind, file, table.num_rows, data, digest_of(data), self._oldest))
         self._rollouts, self._failures = [], []
         self._num_rollouts = self._num_failures = self._buffered_bytes = 0
         self._oldest = 0.0

@@ -24,7 +24,7 @@ import aiohttp
 from agentscaler.errors import ConfigError
 from cluster.engine import EngineConfig, Rank
 from cluster.engine_metrics import EngineFigures, parse_metrics
-from cluster.handles import Crew, Handle, PartGone, Slot
+from cluster.handles import Crew, Handle, Needs, PartGone, Slot
 from cluster.teacher_server import TeacherServer
 
 log = logging.getLogger(__name__)
@@ -164,9 +164,9 @@ class Fleet:
         for rank in range(engine.num_nodes):
             name = one.name if engine.num_nodes == 1 else f"{one.name}-rank-{rank}"
             arguments = (engine, name, self._logs, self._crew.spans_nodes)
-            slot = one.slots[rank] if one.slots else None
             cpus = 0 if gpus or engine.kind == "sim" else 1
-            one.ranks.append(self._crew.spawn(TeacherServer, *arguments, cpus=cpus, gpus=gpus, slot=slot))
+            needs = Needs(cpus, gpus, slot=one.slots[rank] if one.slots else None)
+            one.ranks.append(self._crew.spawn(TeacherServer, *arguments, needs=needs))
         meeting = await one.ranks[0].call("where") if engine.num_nodes > 1 else None
         places = [Rank(rank, *meeting) if meeting else None for rank in range(engine.num_nodes)]
         one.url, *_ = await asyncio.gather(

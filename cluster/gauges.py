@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PREFIX = "agentscaler_"
 RAY_PREFIX = "ray_"
-# `run` tells jobs on one cluster apart; `role` the fleets of a job (teacher, user, …), empty for what is of the whole job.
+# `run` tells jobs on one cluster apart; `role` the fleets of a job (teacher, user), empty for what is of the whole job.
 TAG_KEYS = ("run", "role")
 
 
@@ -64,7 +64,6 @@ FIGURES: dict[str, Figure] = {
     ),
     "prompt_tokens": Figure("counter", "tokens", "Prompt tokens of finished rollouts"),
     "output_tokens": Figure("counter", "tokens", "Output tokens of finished rollouts"),
-    "tokens_per_s": Figure("gauge", "tokens/s", "Output tokens a second since the last tick"),
     "engine_restarts": Figure("counter", "restarts", "Engines started again after they died or hung"),
     "gpu_hours": Figure("counter", "GPU-hours", "GPUs held by engines, times hours"),
     "gpu_s_per_accepted": Figure("gauge", "GPU-s", "GPU-seconds so far, over accepted rollouts so far"),

@@ -28,6 +28,21 @@ class Slot:
     bundle: int
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a part takes of its node, and which node that is: the driver's own, one of a placement group, or any (then parts of a kind
+    are spread)."""
+
+    cpus: float = 0
+    gpus: float = 0
+    near_driver: bool = False
+    slot: Slot | None = None
+
+
+NOTHING = Needs()
+NEAR_DRIVER = Needs(near_driver=True)
+
+
 class Handle(Protocol):
     async def call(self, method: str, *args: Any) -> Any: ...
 
@@ -125,15 +140,7 @@ class Crew(Protocol):
         """Whether parts may lie on other machines, now or later."""
         ...
 
-    def spawn(
-        self,
-        part: Callable[..., Any],
-        *args: Any,
-        cpus: float = 0,
-        gpus: float = 0,
-        near_driver: bool = False,
-        slot: Slot | None = None,
-    ) -> Handle: ...
+    def spawn(self, part: Callable[..., Any], *args: Any, needs: Needs = NOTHING) -> Handle: ...
 
     async def reserve(self, num_nodes: int, gpus_each: float) -> list[Slot]:
         """Wait for as many nodes with as many free GPUs each, and hold those."""
@@ -147,15 +154,7 @@ class Crew(Protocol):
 class InProcess:
     shares_memory, spans_nodes = True, False
 
-    def spawn(
-        self,
-        part: Callable[..., Any],
-        *args: Any,
-        cpus: float = 0,
-        gpus: float = 0,
-        near_driver: bool = False,
-        slot: Slot | None = None,
-    ) -> Handle:
+    def spawn(self, part: Callable[..., Any], *args: Any, needs: Needs = NOTHING) -> Handle:
         return Here(part(*args))
 
     async def reserve(self, num_nodes: int, gpus_each: float) -> list[Slot]:
@@ -177,25 +176,17 @@ class OnRay:
         self.spans_nodes = spans_nodes
         self._placed: Counter[tuple[str, str]] = Counter()  # parts so far, by kind and node
 
-    def spawn(
-        self,
-        part: Callable[..., Any],
-        *args: Any,
-        cpus: float = 0,
-        gpus: float = 0,
-        near_driver: bool = False,
-        slot: Slot | None = None,
-    ) -> Handle:
+    def spawn(self, part: Callable[..., Any], *args: Any, needs: Needs = NOTHING) -> Handle:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-        options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
-        if near_driver:  # it writes to the driver's disk
+        options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "scheduling_strategy": "SPREAD"}
+        if needs.near_driver:  # it writes to the driver's disk
             here = ray.get_runtime_context().get_node_id()
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
-        elif slot is not None:
-            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(slot.group, slot.bundle)
-        elif not cpus and not gpus and (node := self._emptiest(part.__name__)):
+        elif needs.slot is not None:
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(needs.slot.group, needs.slot.bundle)
+        elif not needs.cpus and not needs.gpus and (node := self._emptiest(part.__name__)):
             self._placed[part.__name__, node] += 1
             # Ray puts an actor that asks for nothing on any node, whatever the strategy says; one byte makes it obey.
             options |= {"memory": 1, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from dataclasses import asdict
 from heapq import nsmallest
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +27,7 @@ from agentscaler.shards.storage import AnyPath, write_text
 from cluster.config import RolloutConfig
 from cluster.dispatcher import Progress
 from cluster.gauges import publish
-from cluster.handles import Crew, Handle, PartGone
+from cluster.handles import NEAR_DRIVER, Crew, Handle, PartGone
 from cluster.plan import Plan, describe, tasks_digest
 from cluster.rollouts import Ran
 from cluster.serving import Figures
@@ -80,7 +81,9 @@ class Report:
         self._last_tick = time.monotonic()
         self._step += 1
         values = live_metrics(progress, figures, seconds)
-        publish(exported(values), {"run": self.run_id or self._plan.output.name})
+        run = self.run_id or self._plan.output.name
+        for role, exported in by_role(values).items():
+            publish(exported, {"run": run, "role": role})
         self._send("metrics", values, self._step)
 
     def end(self, summary: dict[str, Any], ran: Ran) -> None:
@@ -110,7 +113,7 @@ class Report:
         self._ended = True
 
     def _new_tracker(self) -> Handle:
-        return self._crew.spawn(Tracker, self._uri, self._config.tracking.experiment, near_driver=True)
+        return self._crew.spawn(Tracker, self._uri, self._config.tracking.experiment, needs=NEAR_DRIVER)
 
     def _ask(self, method: str, *args: Any) -> Any:
         if self._tracker is None:
@@ -157,21 +160,13 @@ def live_metrics(progress: Progress, figures: Figures, seconds: float) -> dict[s
         "worker_restarts": figures.worker_restarts + figures.epochs,
         "loop_lag_s": progress.lag_s,
         "buffered_rollouts": figures.saved.buffered,
+        "commit_lag_s": figures.saved.oldest_s,
         "committed": figures.saved.committed,
     }
     values |= {f"rejected_{stage}": progress.stages[stage] for stage in STAGES}
-    if figures.replicas_wanted:
-        values |= {
-            "engines/ready": figures.replicas_ready,
-            "engines/wanted": figures.replicas_wanted,
-            "engines/restarts": figures.engine_restarts,
-            "engines/kv_use_max": figures.kv_use_max,
-            "engines/kv_use_mean": figures.kv_use_mean,
-            "engines/running": figures.engine_running,
-            "engines/waiting": figures.engine_waiting,
-            "engines/preemptions": figures.preemptions,
-            "engines/gpu_hours": figures.gpu_seconds / 3600,
-        }
+    for role, fleet in figures.fleets.items():
+        values |= {f"{role}/{key}": value for key, value in asdict(fleet).items() if key != "gpu_seconds"}
+        values[f"{role}/gpu_hours"] = fleet.gpu_seconds / 3600
     if progress.prompt_tokens:
         values["prefix_cache_hit_rate"] = progress.cached_tokens / progress.prompt_tokens
     return {key: float(value) for key, value in values.items()}
@@ -190,29 +185,38 @@ _EXPORTED = {
     "limit": "admission_limit",
     "prompt_tokens": "prompt_tokens",
     "completion_tokens": "output_tokens",
-    "tokens_per_s": "tokens_per_s",
     "prefix_cache_hit_rate": "prefix_hit_rate",
     "workers": "worker_processes",
     "worker_restarts": "worker_restarts",
     "loop_lag_s": "loop_lag_p95",
     "buffered_rollouts": "buffered_rollouts",
-    "engines/ready": "replicas_ready",
-    "engines/wanted": "replicas_wanted",
-    "engines/restarts": "engine_restarts",
-    "engines/kv_use_max": "kv_use_max",
-    "engines/kv_use_mean": "kv_use_mean",
-    "engines/running": "requests_running",
-    "engines/waiting": "requests_waiting",
-    "engines/preemptions": "preemptions",
-    "engines/gpu_hours": "gpu_hours",
+    "commit_lag_s": "commit_lag",
+}
+_EXPORTED_OF_A_FLEET = {
+    "ready": "replicas_ready",
+    "wanted": "replicas_wanted",
+    "restarts": "engine_restarts",
+    "kv_use_max": "kv_use_max",
+    "kv_use_mean": "kv_use_mean",
+    "running": "requests_running",
+    "waiting": "requests_waiting",
+    "preemptions": "preemptions",
+    "metrics_age_s": "metrics_age",
+    "gpu_hours": "gpu_hours",
 }
 
 
-def exported(values: dict[str, float]) -> dict[str, float]:
-    figures = {_EXPORTED[key]: value for key, value in values.items() if key in _EXPORTED}
-    if values["accepted"] and "engines/gpu_hours" in values:
-        figures["gpu_s_per_accepted"] = 3600 * values["engines/gpu_hours"] / values["accepted"]
-    return figures
+def by_role(values: dict[str, float]) -> dict[str, dict[str, float]]:
+    """For Prometheus: by role, `""` for what is of the whole job."""
+    found: dict[str, dict[str, float]] = {"": {}}
+    for key, value in values.items():
+        role, _, of_fleet = key.rpartition("/")
+        if name := (_EXPORTED_OF_A_FLEET if role else _EXPORTED).get(of_fleet):
+            found.setdefault(role, {})[name] = value
+    if values["accepted"] and len(found) > 1:
+        gpu_hours = sum(figures["gpu_hours"] for role, figures in found.items() if role)
+        found[""]["gpu_s_per_accepted"] = 3600 * gpu_hours / values["accepted"]
+    return found
 
 
 def write_summary(plan: Plan, config: RolloutConfig, ran: Ran, report: Report) -> AnyPath:

@@ -30,7 +30,7 @@ from cluster.config import RolloutConfig
 from cluster.dispatcher import Dispatcher, Progress, Rules
 from cluster.environment_actor import EnvironmentActor, WorkSettings
 from cluster.gauges import write_targets
-from cluster.handles import Crew, Handle, PartGone
+from cluster.handles import NEAR_DRIVER, Crew, Handle, PartGone
 from cluster.plan import Plan, claim, standing
 from cluster.serving import Figures, JobFailed, Serving, Stopped
 from cluster.session import num_cpus, num_nodes
@@ -134,7 +134,7 @@ class _Job:
         )
         output = str(plan.output)
         shards = (config.cluster.shard_rollouts, config.cluster.shard_age_s)
-        self._committer = self._crew.spawn(Committer, output, self._epoch, now.done, *shards, near_driver=True)
+        self._committer = self._crew.spawn(Committer, output, self._epoch, now.done, *shards, needs=NEAR_DRIVER)
         self._dispatcher = self._crew.spawn(
             Dispatcher,
             str(plan.tasks_path),
@@ -143,7 +143,7 @@ class _Job:
             now.done,
             now.outcomes,
             rules,
-            near_driver=True,
+            needs=NEAR_DRIVER,
         )
         workers = config.cluster.workers
         num_workers = workers if isinstance(workers, int) else min(num_nodes(), config.cluster.max_workers)

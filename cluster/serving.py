@@ -18,6 +18,7 @@ from agentscaler.shards.storage import AnyPath, is_local
 from cluster.admission import Admission
 from cluster.committer import CommitStats
 from cluster.config import RolloutConfig
+from cluster.engine_metrics import EngineFigures
 from cluster.fleet import Fleet
 from cluster.handles import Crew
 from cluster.parts import roles
@@ -35,24 +36,48 @@ class Stopped(Exception):
     """By Ctrl-C or SIGTERM: what was played is kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class FleetFigures:
+    """The engines of one role. `metrics_age_s`: of the oldest reading that is in use."""
+
+    ready: int = 0
+    wanted: int = 0
+    restarts: int = 0
+    running: int = 0
+    waiting: int = 0
+    preemptions: int = 0
+    kv_use_max: float = 0.0
+    kv_use_mean: float = 0.0
+    metrics_age_s: float = 0.0
+    gpu_seconds: float = 0.0
+
+
 @dataclass(slots=True)
 class Figures:
-    """What a tick knows beside the dispatcher's progress."""
+    """What a tick knows beside the dispatcher's progress; `fleets` by role."""
 
     limit: int = 0
     why: str = ""
-    replicas_ready: int = 0
-    replicas_wanted: int = 0
-    kv_use_max: float = 0.0
-    kv_use_mean: float = 0.0
-    engine_running: int = 0
-    engine_waiting: int = 0
-    preemptions: int = 0
-    engine_restarts: int = 0
+    fleets: dict[str, FleetFigures] = field(default_factory=dict)
     worker_restarts: int = 0
     epochs: int = 0
-    gpu_seconds: float = 0.0
-    saved: CommitStats = field(default_factory=lambda: CommitStats(0, 0, 0, 0, 0))
+    saved: CommitStats = field(default_factory=CommitStats)
+
+    @property
+    def replicas_ready(self) -> int:
+        return sum(fleet.ready for fleet in self.fleets.values())
+
+    @property
+    def replicas_wanted(self) -> int:
+        return sum(fleet.wanted for fleet in self.fleets.values())
+
+    @property
+    def engine_restarts(self) -> int:
+        return sum(fleet.restarts for fleet in self.fleets.values())
+
+    @property
+    def gpu_seconds(self) -> float:
+        return sum(fleet.gpu_seconds for fleet in self.fleets.values())
 
 
 class Serving:
@@ -111,16 +136,9 @@ class Serving:
             figures.limit, figures.why = limits[tightest], f"{tightest}: {self._admissions[tightest].why}"
         else:
             figures.limit = self._fixed if self._fixed is not None else SCRIPTED_LIMIT * max(1, num_workers)
-        fleets, engines = self._fleets.values(), [one for found in readings.values() for one in found.values()]
-        figures.replicas_ready = sum(len(fleet.urls) for fleet in fleets)
-        figures.replicas_wanted = sum(fleet.wanted for fleet in fleets)
-        figures.engine_restarts = sum(fleet.restarts for fleet in fleets)
-        figures.gpu_seconds = sum(fleet.gpu_seconds() for fleet in fleets)
-        figures.kv_use_max = max((one.kv_use for one in engines), default=0.0)
-        figures.kv_use_mean = sum(one.kv_use for one in engines) / len(engines) if engines else 0.0
-        figures.engine_running = sum(one.running for one in engines)
-        figures.engine_waiting = sum(one.waiting for one in engines)
-        figures.preemptions = sum(one.preemptions for one in engines)
+        figures.fleets = {
+            role: _figures_of(fleet, list(readings[role].values()), now) for role, fleet in self._fleets.items()
+        }
 
     def heed(self, output: AnyPath) -> None:
         """`control.yaml` changes a running job: `replicas: 4`, or `teacher: 4` and `user: 2`. Read again whenever its text changes."""
@@ -144,3 +162,18 @@ class Serving:
 
     async def stop(self) -> None:
         await asyncio.gather(*(fleet.stop() for fleet in self._fleets.values()))
+
+
+def _figures_of(fleet: Fleet, engines: list[EngineFigures], now: float) -> FleetFigures:
+    return FleetFigures(
+        ready=len(fleet.urls),
+        wanted=fleet.wanted,
+        restarts=fleet.restarts,
+        running=sum(one.running for one in engines),
+        waiting=sum(one.waiting for one in engines),
+        preemptions=sum(one.preemptions for one in engines),
+        kv_use_max=max((one.kv_use for one in engines), default=0.0),
+        kv_use_mean=sum(one.kv_use for one in engines) / max(1, len(engines)),
+        metrics_age_s=max((now - one.at for one in engines), default=0.0),
+        gpu_seconds=fleet.gpu_seconds(),
+    )

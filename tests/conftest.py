@@ -107,7 +107,7 @@ def smollm2_url(ray_head: RayHead) -> Iterator[str]:
     import ray
 
     from cluster.config import RolloutConfig
-    from cluster.handles import OnRay
+    from cluster.handles import Needs, OnRay
     from cluster.teacher_server import TeacherServer
     from jobs.compose import compose
 
@@ -116,7 +116,7 @@ def smollm2_url(ray_head: RayHead) -> Iterator[str]:
     assert config.teacher.engine is not None
     crew = OnRay()
     logs = tempfile.mkdtemp(prefix="as-engine-")
-    server = crew.spawn(TeacherServer, config.teacher.engine, "shared", logs, False, cpus=1)
+    server = crew.spawn(TeacherServer, config.teacher.engine, "shared", logs, False, needs=Needs(cpus=1))
     try:
         yield server.ask("start")
     finally:

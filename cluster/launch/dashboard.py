@@ -62,7 +62,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "The figure to raise. Ours counts finished rollouts, vLLM's what engines made, thrown away work included.",
                 "short",
                 (
-                    figure("tokens_per_s", "{{run}}"),
+                    figure("output_tokens", "{{run}}"),
                     engines("vllm:generation_tokens_total", "engines, {{role}}", rate=True),
                 ),
             ),
@@ -178,9 +178,14 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel(
                 "GPUs held",
-                "GPU-hours an hour, of all engines.",
+                "GPU-hours an hour, by role.",
                 "short",
-                ((f"sum by (run) (rate({exported_name('gpu_hours')}{_OURS}[$__rate_interval])) * 3600", "{{run}}"),),
+                (
+                    (
+                        f"sum by ({_ROLE}) (rate({exported_name('gpu_hours')}{_OURS}[$__rate_interval])) * 3600",
+                        "{{run}} {{role}}",
+                    ),
+                ),
             ),
             Panel(
                 "Left to do",

@@ -22,7 +22,6 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.bench import chaos_cluster as cluster
 from jobs.bench.chaos_checks import committed_rows, examine, mlflow_status
-from jobs.bench.chaos_cluster import JobRun, Kind, Part, RayNodes, Seen
+from jobs.bench.chaos_cluster import JobRun, Kind, OrphanWatch, Part, RayNodes, Seen
 from jobs.bench.chaos_figures import Kill, Moment, Tally, draw, figures_of
 from jobs.compose import compose, refuse
 
@@ -57,15 +56,6 @@ class ChaosBench(BaseModel):
     stall_s: float = Field(gt=0)
     output: str | None
     sim: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """Processes that must be gone by then."""
-
-    parts: list[Part]
-    until: float
-    why: str
 
 
 def main(arguments: list[str]) -> int:
@@ -117,7 +107,7 @@ class Chaos:
         self._nodes = RayNodes(num_cpus=2)
         self._run: JobRun | None = None
         self._tracked = False
-        self._watched: list[Watched] = []
+        self._watch = OrphanWatch(config.orphan_s, self._say)
         self._began = time.monotonic()
         self._looked = 0.0
         self._seen = Seen()
@@ -141,7 +131,7 @@ class Chaos:
             self._run.process.kill()
             self._run.process.wait()
         self._nodes.close()
-        for part in cluster.alive([*(seen := cluster.look(None)).parts, *seen.others]):
+        for part in cluster.alive(cluster.look(None).all):
             cluster.kill(part.pid)
         cluster.reap()
 
@@ -190,7 +180,7 @@ class Chaos:
         at_s = time.monotonic() - self._began
         ends_job = kind is Kind.DRIVER or is_head
         self.tally.kills.append(Kill(kind, at_s, in_flight, committed, ends_job, self._run.log, log_start))
-        self._watch(others, f"after the {kind.value}'s death")
+        self._watch.expect_gone(others, f"after the {kind.value}'s death")
         if ends_job:
             self._bury(is_head)
         elif kind is Kind.RAYLET:
@@ -203,13 +193,13 @@ class Chaos:
         assert self._run is not None
         engines = seen.of(Kind.ENGINE)
         if kind is Kind.DRIVER:
-            return self._run.process.pid, [p for p in (*seen.parts, *seen.others) if p.kind is not kind], engines
+            return self._run.process.pid, [part for part in seen.all if part.kind is not kind], engines
         if kind is Kind.RAYLET:
             raylet = self._nodes.raylet(0 if is_head else 1)
             if raylet is None:
                 return None, [], []
             below = cluster.below(raylet.pid)
-            there = [part for part in (*seen.parts, *seen.others) if part.pid in below]
+            there = [part for part in seen.all if part.pid in below]
             return raylet.pid, there, engines if is_head else [one for one in engines if one.pid in below]
         candidates = seen.of(kind)
         if not candidates:
@@ -237,8 +227,7 @@ class Chaos:
                 run.process.kill()
             self._nodes.stop()
         run.process.wait()
-        seen = cluster.look(None)
-        self._watch([*seen.parts, *seen.others], "after the job's end")
+        self._watch.expect_gone(cluster.look(None).all, "after the job's end")
         self.tally.moments.append(Moment(time.monotonic() - self._began, committed_rows(self.output), 0))
         if is_head:
             self._nodes.start()
@@ -253,12 +242,8 @@ class Chaos:
                 break
         else:
             raise RuntimeError(f"the job does not complete: {self._last_words}")
-        deadline = time.monotonic() + self.config.orphan_s
-        while time.monotonic() < deadline and self._left_over():
-            time.sleep(LOOK_S)
-        self._count_orphans(self._left_over(), "at the end")
-        for watched in self._watched:
-            self._count_orphans(cluster.alive(watched.parts), watched.why)
+        self._watch.finish()
+        self.tally.orphans = self._watch.num_orphans
 
     # The job
 
@@ -339,8 +324,7 @@ class Chaos:
                 self.tally.tracked_completed += 1
                 run_id = json.loads((self.output / "summary.json").read_bytes())["mlflow_run_id"]
                 self.tally.untracked += not run_id or mlflow_status(self.database, run_id) != "FINISHED"
-        seen = cluster.look(None)
-        self._watch([*seen.parts, *seen.others], "after the job's own end")
+        self._watch.expect_gone(cluster.look(None).all, "after the job's own end")
 
     def _stalled(self, run: JobRun, words: str) -> None:
         self.tally.stalls += 1
@@ -360,9 +344,7 @@ class Chaos:
             for kill in self.tally.kills:
                 if kill.recovered_s is None:
                     kill.recovered_s = now - kill.at_s
-        for watched in [one for one in self._watched if time.monotonic() > one.until]:
-            self._watched.remove(watched)
-            self._count_orphans(cluster.alive(watched.parts), watched.why)
+        self._watch.look()
         cluster.reap()
 
     def _is_there(self, kind: Kind, is_head: bool) -> bool:
@@ -389,20 +371,6 @@ class Chaos:
         return ", ".join(
             f"{there[kind]} of {count} {kind.value}" for kind, count in wanted.items() if there[kind] != count
         )
-
-    def _watch(self, parts: list[Part], why: str) -> None:
-        if parts:
-            self._watched.append(Watched(parts, time.monotonic() + self.config.orphan_s, why))
-
-    def _left_over(self) -> list[Part]:
-        seen = cluster.look(None)
-        return [*seen.parts, *seen.others]
-
-    def _count_orphans(self, parts: list[Part], why: str) -> None:
-        for part in parts:
-            if (part.pid, part.started) not in self.tally.orphans:
-                self.tally.orphans.add((part.pid, part.started))
-                self._say(f"orphan {why}: {part}")
 
     def _say(self, words: str) -> None:
         print(f"{time.monotonic() - self._began:6.1f} s: {words}", file=sys.stderr, flush=True)

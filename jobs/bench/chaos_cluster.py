@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -77,6 +77,10 @@ class Seen:
 
     def of(self, kind: Kind) -> list[Part]:
         return [part for part in self.parts if part.kind is kind]
+
+    @property
+    def all(self) -> list[Part]:
+        return [*self.parts, *self.others]
 
 
 def adopt_descendants() -> None:
@@ -238,6 +242,43 @@ def alive(parts: Iterable[Part]) -> list[Part]:
             if process.create_time() == part.started and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(part)
     return found
+
+
+class OrphanWatch:
+    """Processes that must be gone within `patience_s`; whoever is not is an orphan, said and counted once."""
+
+    def __init__(self, patience_s: float, say: Callable[[str], None]):
+        self._patience_s, self._say = patience_s, say
+        self._expected: list[tuple[float, list[Part], str]] = []
+        self._orphans: set[tuple[int, float]] = set()
+
+    @property
+    def num_orphans(self) -> int:
+        return len(self._orphans)
+
+    def expect_gone(self, parts: list[Part], why: str) -> None:
+        if parts:
+            self._expected.append((time.monotonic() + self._patience_s, parts, why))
+
+    def look(self) -> None:
+        for one in [one for one in self._expected if time.monotonic() > one[0]]:
+            self._expected.remove(one)
+            self._count(alive(one[1]), one[2])
+
+    def finish(self) -> None:
+        """Nothing may be left, of what was expected to go or at all."""
+        deadline = time.monotonic() + self._patience_s
+        while time.monotonic() < deadline and look(None).all:
+            time.sleep(0.3)
+        self._count(look(None).all, "at the end")
+        for _, parts, why in self._expected:
+            self._count(alive(parts), why)
+
+    def _count(self, parts: list[Part], why: str) -> None:
+        for part in parts:
+            if (part.pid, part.started) not in self._orphans:
+                self._orphans.add((part.pid, part.started))
+                self._say(f"orphan {why}: {part}")
 
 
 def kill(pid: int) -> None:

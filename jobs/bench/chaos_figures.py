@@ -42,7 +42,7 @@ class Moment:
 class Tally:
     kills: list[Kill] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
-    orphans: set[tuple[int, float]] = field(default_factory=set)
+    orphans: int = 0
     runs: int = 0
     completed: int = 0
     bad_exits: int = 0
@@ -78,7 +78,7 @@ def figures_of(tally: Tally, found: Examined) -> dict[str, Any]:
         "lost": found.lost,
         "duplicated": found.duplicated,
         "torn": found.torn,
-        "orphans": len(tally.orphans),
+        "orphans": tally.orphans,
         "surplus": tally.surplus,
         "planned": found.planned,
         "committed": found.committed,

@@ -38,8 +38,9 @@ from cluster.handles import Crew
 from cluster.plan import DOMAINS_FILE, TASKS_FILE, open_output, prepare
 from cluster.rollouts import run_rollouts
 from cluster.session import crew
-from jobs.bench import drawing, loop_server
+from jobs.bench import drawing
 from jobs.bench.actor_processes import DRIVER, OURS, RAY, ActorProcesses
+from jobs.bench.chat_server import ChatServer, serving
 from jobs.bench.loop_floor import measure_bare
 from jobs.bench.loop_work import MODEL, SAMPLING, LoopWork, choose
 from jobs.compose import compose, redacted_yaml, refuse
@@ -90,7 +91,7 @@ def measure(work: LoopWork, config: LoopBench) -> dict[str, float | int | str]:
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as bare,
         crew("local") as hands,
         pinned_apart(cores),
-        loop_server.serving(work.answers, cores[-1]) as url,
+        serving(work.answers, core=cores[-1]) as server,
     ):
         tasks = Path(folder) / TASKS_FILE
         write_tasks(tasks, [work.task])
@@ -100,8 +101,8 @@ def measure(work: LoopWork, config: LoopBench) -> dict[str, float | int | str]:
                 rollouts = config.rollouts // 4 if in_flight == 1 else config.rollouts
                 rollouts = max(rollouts, 4 * in_flight)
                 output = Path(folder) / f"{number}-{in_flight}"
-                ours = play_ours(work, url, tasks, output, rollouts, in_flight, hands)
-                cpu_s, wall_s = bare.submit(measure_bare, work, url, rollouts, in_flight).result()
+                ours = play_ours(work, server, tasks, output, rollouts, in_flight, hands)
+                cpu_s, wall_s = bare.submit(measure_bare, work, server.url, rollouts, in_flight).result()
                 found.append((ours, Cost(rollouts * work.num_calls, wall_s, {"bare": cpu_s})))
     figures: dict[str, float | int | str] = {
         "domain": work.domain.name,
@@ -150,12 +151,14 @@ def figures_of(in_flight: int, found: list[tuple[Cost, Cost]]) -> dict[str, floa
     }
 
 
-def play_ours(work: LoopWork, url: str, tasks: Path, output: Path, rollouts: int, in_flight: int, hands: Crew) -> Cost:
+def play_ours(
+    work: LoopWork, server: ChatServer, tasks: Path, output: Path, rollouts: int, in_flight: int, hands: Crew
+) -> Cost:
     """One rollout job, as `jobs.rollout` runs it. To measure another way of playing, this is the function to replace."""
     arguments = [
         f"tasks={tasks}",
         "teacher=endpoint",
-        f"teacher.base_urls=[{url}]",
+        f"teacher.base_urls=[{server.url}]",
         f"teacher.chat.model={MODEL}",
         *(f"teacher.chat.sampling.{key}={value}" for key, value in SAMPLING.items()),
         "cluster=local",
@@ -167,7 +170,7 @@ def play_ours(work: LoopWork, url: str, tasks: Path, output: Path, rollouts: int
     ]
     config = compose("rollout", RolloutConfig, arguments)
     plan = prepare(config, output, redacted_yaml(config))
-    meter = Meter(url, work.num_calls * (in_flight + rollouts // 10))
+    meter = Meter(server, work.num_calls * (in_flight + rollouts // 10))
     ran = asyncio.run(run_rollouts(plan, open_output(plan), config, hands, lambda *_: meter.look()))
     if ran.progress.outcomes != {"accepted": rollouts}:
         raise RuntimeError(f"{rollouts} rollouts ended as {dict(ran.progress.outcomes)}, not all accepted")
@@ -185,17 +188,17 @@ class Meter:
     """Reads once `warm_calls` are made, and at each `look`; what lies between the first reading and the last is the cost. Its own
     processor time counts for nothing."""
 
-    def __init__(self, url: str, warm_calls: int):
-        self._url, self._own_s, self._processes = url, 0.0, ActorProcesses()
+    def __init__(self, server: ChatServer, warm_calls: int):
+        self._server, self._own_s, self._processes = server, 0.0, ActorProcesses()
         self._first: _Reading | None = None
         self._last: _Reading | None = None
-        self._until = loop_server.count(url) + warm_calls
+        self._until = server.calls() + warm_calls
         self._lock = threading.Lock()
         threading.Thread(target=self._wait, daemon=True).start()
 
     def _wait(self) -> None:
         with suppress(OSError):  # the server ends with the bench
-            while loop_server.count(self._url) < self._until:
+            while self._server.calls() < self._until:
                 time.sleep(0.02)
             self._own_s += time.thread_time()
             self._first = self._read()
@@ -210,7 +213,7 @@ class Meter:
             driver_s = time.process_time() - self._own_s
             used = self._processes.use()
             cpu_s = {**{kind: used[kind].cpu_s for kind in (*OURS, RAY)}, DRIVER: driver_s}
-            reading = _Reading(loop_server.count(self._url), time.perf_counter(), cpu_s)
+            reading = _Reading(self._server.calls(), time.perf_counter(), cpu_s)
             self._own_s += time.thread_time() - before
             return reading
 

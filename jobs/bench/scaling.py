@@ -33,9 +33,9 @@ from cluster.handles import OnRay
 from cluster.plan import TASKS_FILE, open_output, prepare
 from cluster.rollouts import Figures, JobFailed, run_rollouts
 from jobs.bench.actor_processes import DRIVER, OURS, RAY, ActorProcesses
+from jobs.bench.chat_server import ChatServer, serving
 from jobs.bench.drawing import save
 from jobs.bench.loop_work import MODEL, SAMPLING, LoopWork, choose
-from jobs.bench.scaling_server import FixedLatencyServer, serving
 from jobs.compose import compose, redacted_yaml, refuse
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Reading:
 class Watch:
     """A reading a tick."""
 
-    server: FixedLatencyServer
+    server: ChatServer
     processes: ActorProcesses
     readings: list[Reading] = field(default_factory=list)
     nodes_used: int = 0
@@ -199,7 +199,7 @@ def growing_cluster() -> Iterator[GrowingCluster]:
         cluster.close()
 
 
-def play(work: LoopWork, config: ScalingBench, nodes: int, server: FixedLatencyServer, folder: Path) -> Steady:
+def play(work: LoopWork, config: ScalingBench, nodes: int, server: ChatServer, folder: Path) -> Steady:
     in_flight = nodes * config.in_flight
     arguments = [
         f"tasks={folder / TASKS_FILE}",

@@ -27,6 +27,7 @@ import pytest
 from agentscaler.shards.files import attempt_paths, committed
 from cluster.engine_metrics import parse_metrics
 from jobs.bench.chaos_checks import committed_rows, examine
+from tests.cluster.engines import engines
 from tests.conftest import ROOT, RunJob
 
 SIM = {"time_scale": 0.02, "output_median": 40, "turns_median": 3}
@@ -127,12 +128,6 @@ def test_a_lasting_fault_is_void_with_its_class_and_played_later(
     nothing_lost(tmp_path / "o")
 
 
-def servers() -> list[psutil.Process]:
-    """Simulated engines of this process, without their guardians."""
-    lines = [(one, " ".join(one.cmdline())) for one in psutil.Process().children(recursive=True)]
-    return [one for one, line in lines if "-m cluster.sim_engine" in line and "engine_guardian" not in line]
-
-
 def test_a_hanging_engine_is_replaced(run_job: RunJob, tmp_path: Path) -> None:
     """One of two stops in the middle, by SIGSTOP: its connections stay open and nothing is answered."""
     output, ended = tmp_path / "o", threading.Event()
@@ -142,7 +137,7 @@ def test_a_hanging_engine_is_replaced(run_job: RunJob, tmp_path: Path) -> None:
         while not ended.wait(0.05):
             if not committed_rows(output):
                 continue  # engines that only warm up are not in the middle of anything
-            for engine in servers():
+            for engine in engines():
                 if (running := _running(engine)) is not None and running > 1:
                     engine.suspend()
                     hung.append(engine)

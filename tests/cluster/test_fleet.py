@@ -4,14 +4,12 @@ and replaced; the fleet grows and shrinks while it runs; an engine that cannot s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import psutil
 import pytest
 import pytest_asyncio
 
@@ -19,19 +17,9 @@ from agentscaler.errors import ConfigError
 from cluster.engine import EngineConfig
 from cluster.fleet import Fleet
 from cluster.handles import InProcess
+from tests.cluster.engines import engines
 
 SIM = EngineConfig(kind="sim", model="sim", sim={"time_scale": 0.05})
-
-
-def engines() -> list[psutil.Process]:
-    """The servers themselves, without their guardians."""
-    found = []
-    for one in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            line = " ".join(one.cmdline())
-            if "-m cluster.sim_engine" in line and "engine_guardian" not in line:
-                found.append(one)
-    return found
 
 
 async def until(fleet: Fleet, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:

@@ -22,7 +22,7 @@ import pytest
 from agentscaler.shards.manifest import EntryKind, Manifest
 from cluster.config import RolloutConfig
 from cluster.dispatcher import Progress
-from cluster.handles import Crew, OnRay
+from cluster.handles import Crew, Needs, OnRay
 from cluster.plan import open_output, prepare, standing
 from cluster.rollouts import Figures, run_rollouts
 from cluster.serving import CONTROL_FILE
@@ -93,7 +93,7 @@ def live(folder: Path) -> Seen:
 
 async def look_around(crew: Crew, seen: Seen) -> None:
     slots = await asyncio.wait_for(crew.reserve(2, GPUS_A_NODE), 30)
-    there = [crew.spawn(Place, gpus=GPUS_A_NODE, slot=slot) for slot in slots]
+    there = [crew.spawn(Place, needs=Needs(gpus=GPUS_A_NODE, slot=slot)) for slot in slots]
     seen.slots = [await one.call("node") for one in there]
     parts = [crew.spawn(Place) for _ in range(NODES)]
     seen.spread = [await one.call("node") for one in parts]

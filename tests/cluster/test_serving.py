@@ -4,18 +4,17 @@ role without engines for too long ends the job in one line."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from cluster.config import RolloutConfig
 from cluster.handles import InProcess
 from cluster.serving import CONTROL_FILE, Figures, JobFailed, Serving
 from jobs.compose import compose
+from tests.cluster.engines import engines
 
 SIM = ["teacher=sim", "teacher.engine.sim.time_scale=0.02", "cluster=in_process", "tracking=none", "domain=notes"]
 USER = [
@@ -27,17 +26,6 @@ USER = [
 
 def serving(tmp_path: Path, *line: str) -> Serving:
     return Serving(compose("rollout", RolloutConfig, [*SIM, *line]), InProcess(), str(tmp_path))
-
-
-def engines() -> list[psutil.Process]:
-    """The servers themselves, without their guardians."""
-    found = []
-    for one in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            line = " ".join(one.cmdline())
-            if "-m cluster.sim_engine" in line and "engine_guardian" not in line:
-                found.append(one)
-    return found
 
 
 @pytest.mark.asyncio

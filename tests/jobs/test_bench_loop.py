@@ -20,7 +20,7 @@ from agentscaler.verify.funnel import VerifyMode
 from agentscaler.verify.verdict import VerdictOutcome
 from cluster.config import DomainChoice
 from jobs.bench import loop_floor
-from jobs.bench.loop_server import count, serving
+from jobs.bench.chat_server import serving
 from jobs.bench.loop_work import MODEL, SAMPLING, LoopWork, choose
 from tests.jobs.benches import run_bench
 from tests.teachers.served import served
@@ -45,11 +45,11 @@ async def play_one(work: LoopWork, url: str) -> None:
 
 def test_the_server_answers_by_turn_and_counts() -> None:
     found = work()
-    with serving(found.answers, 0) as url:
-        asyncio.run(play_one(found, url))
-        assert count(url) == found.num_calls == 9
-        asyncio.run(loop_floor.play_bare(found, url, 3, 2))
-        assert count(url) == 9 + 27
+    with serving(found.answers, core=0) as server:
+        asyncio.run(play_one(found, server.url))
+        assert server.calls() == found.num_calls == 9
+        asyncio.run(loop_floor.play_bare(found, server.url, 3, 2))
+        assert server.calls() == 9 + 27
 
 
 def test_both_sides_send_the_same_requests() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from cluster.rollouts import JobFailed
 from jobs.bench.actor_processes import RAY
+from jobs.bench.chat_server import serving
 from jobs.bench.scaling import PARTS, Reading, main, steady_part
-from jobs.bench.scaling_server import serving
 from tests.jobs.benches import run_bench
 
 

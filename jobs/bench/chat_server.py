@@ -1,15 +1,17 @@
-"""A chat server that answers after a fixed time, for `jobs.bench scaling`: a process of its own, so cheap that it limits nothing.
+"""An OpenAI-compatible chat server with fixed answers, for `jobs.bench loop` and `scaling`: a process of its own, so cheap that it limits
+nothing.
 
-The n-th answer of its list goes to a request that holds n tool results. It parses no JSON. `GET /count` says how many chat requests it
-has answered; it has no other page.
+The n-th answer of its list goes, at once or after a fixed time, to a request that holds n tool results, so it needs no memory of
+conversations. It parses no JSON: the results are counted in the body's bytes. Answers are whole HTTP responses, rendered once.
+`GET /count` says how many chat requests it has answered; it has no other page.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,32 +28,37 @@ _LENGTH = b"content-length:"
 
 
 @dataclass(frozen=True, slots=True)
-class FixedLatencyServer:
-    """One that runs; `url` is what a teacher is given."""
+class ChatServer:
+    """One that runs; `url` is what a teacher is given. It may be sent to other processes."""
 
     url: str
-    process: psutil.Process
+    pid: int
 
     def calls(self) -> int:
-        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/count", timeout=10) as answer:
-            return int(answer.read())
+        """Answers given so far. A plain socket: this runs while others are measured."""
+        host, _, port = self.url.split("/")[2].partition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(b"GET /count HTTP/1.1\r\n\r\n")
+            return int(connection.recv(4096).rpartition(b"\r\n")[2])
 
     def cpu_s(self) -> float:
-        times = self.process.cpu_times()
+        times = psutil.Process(self.pid).cpu_times()
         return times.user + times.system
 
 
 @contextmanager
-def serving(answers: Sequence[dict[str, Any]], latency_s: float) -> Iterator[FixedLatencyServer]:
-    command = [sys.executable, "-m", "jobs.bench.scaling_server"]
+def serving(answers: Sequence[dict[str, Any]], latency_s: float = 0.0, core: int | None = None) -> Iterator[ChatServer]:
+    """`core` is the one that it is bound to."""
+    command = [sys.executable, "-m", "jobs.bench.chat_server"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     process = Popen(command, stdin=PIPE, stdout=PIPE, env=environment)
     try:
         assert process.stdin is not None and process.stdout is not None
+        if core is not None:
+            psutil.Process(process.pid).cpu_affinity([core])
         process.stdin.write(orjson.dumps({"answers": list(answers), "latency_s": latency_s}) + b"\n")
         process.stdin.flush()
-        port = int(process.stdout.readline())
-        yield FixedLatencyServer(f"http://127.0.0.1:{port}/v1", psutil.Process(process.pid))
+        yield ChatServer(f"http://127.0.0.1:{int(process.stdout.readline())}/v1", process.pid)
     finally:
         process.kill()
         process.wait()
@@ -90,8 +97,8 @@ class _Connection(asyncio.Protocol):
         if received.startswith(b"GET "):
             self._received = b""
             is_count = received.startswith(b"GET /count ")
-            body = str(self._server.calls).encode() if is_count else b"no such page"
-            self._transport.write(_render(body, "200 OK" if is_count else "404 Not Found"))
+            found = b"%d" % self._server.calls if is_count else b"no such page"
+            self._transport.write(_render(found, "200 OK" if is_count else "404 Not Found"))
             return
         lowered = received[:head].lower()
         start = lowered.index(_LENGTH) + len(_LENGTH)
@@ -101,7 +108,11 @@ class _Connection(asyncio.Protocol):
             self._received = received
             return
         self._received = b""
-        self._loop.call_later(self._server.latency_s, self._answer, received.count(_RESULT, head))
+        turn = received.count(_RESULT, head)
+        if self._server.latency_s:
+            self._loop.call_later(self._server.latency_s, self._answer, turn)
+        else:
+            self._answer(turn)
 
     def _answer(self, turn: int) -> None:
         responses = self._server.responses
