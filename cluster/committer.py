@@ -121,6 +121,9 @@ class Committer:
         """About once a second: flushes what is old, or what could not be written before. May raise as `flush` does."""
         if self._sealed or self._is_old():
             self.flush()
+        return self.stats()
+
+    def stats(self) -> CommitStats:
         oldest = self._sealed[0].oldest if self._sealed else self._oldest
         return CommitStats(
             committed=self._committed,

@@ -158,9 +158,9 @@ class _Job:
         self._numbered += 1
         limits = PlaySettings(config.limits, config.verify, config.shape_digest(), config.cluster.max_trials)
         journal = str(plan.output / "journal") if config.cluster.journal else None
-        settings = WorkSettings(
-            config.teacher, config.user, plan.teacher, plan.user, plan.run_seed, limits, journal=journal
-        )
+        models = (config.teacher, config.user, plan.teacher, plan.user)
+        own_process = not self._crew.shares_memory
+        settings = WorkSettings(*models, plan.run_seed, limits, journal=journal, own_process=own_process)
         assert self._dispatcher and self._committer
         worker = self._crew.spawn(EnvironmentActor, name, plan.domains, settings, self._dispatcher, self._committer)
         self._handles[name] = worker
@@ -223,6 +223,7 @@ class _Job:
             if self._unwritable is None:
                 log.warning("%s; waiting up to %.0f s for that to change", error, self._config.cluster.no_output_s)
                 self._unwritable = now
+            self._figures.saved = await self._committer.call("stats")
             if now - self._unwritable >= self._config.cluster.no_output_s:
                 raise
 

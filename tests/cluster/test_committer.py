@@ -174,8 +174,11 @@ def test_a_full_disk_is_one_line_and_later_it_goes_on(tmp_path: Path) -> None:
             with pytest.raises(OutputError):
                 use()
     assert list_files(tmp_path / "shards") == {} and counts(tmp_path) == {}
+    waiting = committer.stats()
+    assert (waiting.committed, waiting.buffered) == (0, 5)
+    assert 0 < waiting.oldest_s < committer.stats().oldest_s, "what waits for the disk grows old"
     stats = committer.tick()
-    assert (stats.committed, stats.buffered) == (5, 0) and counts(tmp_path) == Counter(range(5))
+    assert (stats.committed, stats.buffered, stats.oldest_s) == (5, 0, 0) and counts(tmp_path) == Counter(range(5))
     committer.add("a", batch(5))  # this batch had not been taken in
     committer.flush()
     assert counts(tmp_path) == Counter(range(6)) and len(attempt_paths(tmp_path)) == 1
