@@ -30,7 +30,7 @@ BENCHES = {
     "fleet": Bench("routing over up to 256 simulated replicas, beside four other policies", "12 min"),
     "scaling": Bench("one to eight Ray nodes on this machine, equal work a node", "5 min"),
     "chaos": Bench("SIGKILL over every kind of process, then what is lost or twice", "5 min for 20 rounds"),
-    "volume": Bench("a million short rollouts: rate, and memory that stays flat", "20 min"),
+    "volume": Bench("a million short rollouts: rate, and memory that stays flat", "6 min"),
 }
 
 
