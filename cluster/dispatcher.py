@@ -133,7 +133,7 @@ class Dispatcher:
         self._voids: Counter[int] = Counter()
         self._closed: dict[int, str] = {}  # task rows that are played no more, and why
         self._notes: list[tuple[Entry, FaultClass, str]] = []
-        self._limit = 1
+        self._limit = self._num_workers = 1
         self._replicas: dict[str, tuple[str, ...]] = {}
         self._totals: dict[str, dict[str, Load]] = {}
         self._stopping = False
@@ -157,9 +157,10 @@ class Dispatcher:
         idle = not leases and not worker.leased and (self._stopping or self._nothing_left())
         return Orders(leases, self._share(), self._loads_beside(worker), ended=idle)
 
-    def steer(self, replicas: Mapping[str, tuple[str, ...]], limit: int) -> Progress:
-        """The driver's tick: the servers that live, by role, and how many rollouts may be in flight."""
-        self._replicas, self._limit = dict(replicas), limit
+    def steer(self, replicas: Mapping[str, tuple[str, ...]], limit: int, num_workers: int = 1) -> Progress:
+        """The driver's tick: the servers that live, by role, how many rollouts may be in flight, and how many workers there are, those
+        that have not reported yet among them: else the first to come would take the others' share."""
+        self._replicas, self._limit, self._num_workers = dict(replicas), limit, num_workers
         self._sum_loads()
         return self.progress()
 
@@ -263,7 +264,7 @@ class Dispatcher:
         return self._exhausted and not self._returned and not any(one.leased for one in self._workers.values())
 
     def _share(self) -> int:
-        return max(1, -(-self._limit // max(1, len(self._workers))))
+        return max(1, -(-self._limit // max(self._num_workers, len(self._workers), 1)))
 
     def _sum_loads(self) -> None:
         """Made anew from the last reports: what a worker took with it when it died is in no sum."""

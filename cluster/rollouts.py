@@ -148,7 +148,7 @@ class _Job:
         workers = config.cluster.workers
         num_workers = workers if isinstance(workers, int) else min(num_nodes(), config.cluster.max_workers)
         self.serving.admit(self._figures, 0, num_workers)
-        await self._dispatcher.call("steer", self.serving.urls(), self._figures.limit)
+        await self._dispatcher.call("steer", self.serving.urls(), self._figures.limit, num_workers)
         for _ in range(num_workers):
             self._hire()
 
@@ -185,7 +185,8 @@ class _Job:
         await self.serving.tick()
         self._tell_prometheus()
         self.serving.heed(self._plan.output)
-        progress: Progress = await self._dispatcher.call("steer", self.serving.urls(), self._figures.limit)
+        steered = (self.serving.urls(), self._figures.limit, len(self._workers))
+        progress: Progress = await self._dispatcher.call("steer", *steered)
         self.serving.admit(self._figures, progress.in_flight, len(self._workers))
         await self._write_notes()
         await self._save_what_is_old()

@@ -345,6 +345,7 @@ class Chaos:
                 if kill.recovered_s is None:
                     kill.recovered_s = now - kill.at_s
         self._watch.look()
+        self._nodes.tend()
         cluster.reap()
 
     def _is_there(self, kind: Kind, is_head: bool) -> bool:

@@ -123,6 +123,12 @@ class RayNodes:
         """The second node. Does not wait for it."""
         self._nodes.append(self._start_node([f"--address=127.0.0.1:{self._port}"]))
 
+    def tend(self) -> None:
+        """A second node that ended by itself is added again: on a busy machine Ray's start may miss its own limit of 30 s."""
+        if len(self._nodes) > 1 and self._nodes[1].poll() is not None:
+            self.drop_second()
+            self.add()
+
     def raylet(self, node: int) -> psutil.Process | None:
         """The head's (0) or the second node's (1)."""
         if node >= len(self._nodes) or self._nodes[node].poll() is not None:

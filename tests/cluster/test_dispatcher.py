@@ -138,6 +138,12 @@ def test_loads_of_others_and_none_of_the_gone(tasks_path: str) -> None:
     assert ask(dispatcher, "c", 0).replicas["teacher"]["u1"] == Load()  # a's last word had no loads
 
 
+def test_the_first_worker_does_not_take_the_share_of_those_to_come(tasks_path: str) -> None:
+    dispatcher, _ = make(tasks_path, 1)
+    dispatcher.steer({}, 64, num_workers=4)
+    assert ask(dispatcher, "a", 0).share == 16
+
+
 def test_the_limit_is_shared(tasks_path: str) -> None:
     dispatcher, _ = make(tasks_path, 1)
     assert ask(dispatcher, "a", 0).share == 64
