@@ -86,7 +86,7 @@ def ray_head() -> Iterator[RayHead]:
     finally:
         os.killpg(head.pid, signal.SIGTERM)
         try:
-            head.wait(5)
+            head.wait(20)
         except subprocess.TimeoutExpired:
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()
@@ -98,7 +98,7 @@ def ray_command() -> str:
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
@@ -144,7 +144,7 @@ def run_job() -> RunJob:
         if environment is not None:
             command = [sys.executable, "-m", f"jobs.{job}", *line]
             return subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
             )
         out, err = io.StringIO(), io.StringIO()
         root = logging.getLogger()

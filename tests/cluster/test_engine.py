@@ -92,12 +92,12 @@ def test_last_words_name_the_cause(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_engine_that_dies_says_why_and_leaves_nothing(tmp_path: Path) -> None:
     engine = EngineProcess(
-        EngineConfig(model=model_folder(tmp_path / "m"), start_timeout_s=120), tmp_path / "engine.log"
+        EngineConfig(model=model_folder(tmp_path / "m"), start_timeout_s=600), tmp_path / "engine.log"
     )
     started = time.monotonic()
     with pytest.raises(EngineError) as caught:
         engine.start()
-    assert time.monotonic() - started < 100
+    assert time.monotonic() - started < 300
     assert "Error: " in str(caught.value) and "\n" not in str(caught.value)
     assert engine.pid is None and not engine.healthy()
     engine.stop()
@@ -118,14 +118,14 @@ def test_the_server_dies_with_its_owner(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     server = psutil.Process(int(owner.stdout.readline()))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not any("EngineCore" in " ".join(one.cmdline()) for one in server.children(recursive=True)):
         assert time.monotonic() < deadline, "no engine came up"
         time.sleep(0.2)
     tree = [server, *server.children(recursive=True)]
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    _, alive = psutil.wait_procs(tree, timeout=20)
+    _, alive = psutil.wait_procs(tree, timeout=60)
     assert not alive, "the server outlived its owner"
 
 

@@ -22,7 +22,7 @@ from tests.cluster.engines import engines
 SIM = EngineConfig(kind="sim", model="sim", sim={"time_scale": 0.05})
 
 
-async def until(fleet: Fleet, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+async def until(fleet: Fleet, condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "did not come about"

@@ -37,7 +37,7 @@ def test_without_ray_nothing_happens_and_wrong_names_are_found() -> None:
         "assert 'ray' not in sys.modules\n"
         "import ray; publish({'in_flight': 3.0, 'rollouts_finished': 1.0})"
     )
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=180)
     with pytest.raises(KeyError, match="in_fligth"):
         publish({"in_fligth": 1.0})
     with pytest.raises(KeyError, match="model"):
@@ -92,7 +92,7 @@ ray.init(address=sys.argv[1], log_to_driver=False)
 publish({name: 2.0 for name in FIGURES} | {"kv_use_max": float("nan")}, {"run": "r1"})
 publish({"rollouts_finished": 5.0, "in_flight": 7.0, "kv_use_max": 0.5}, {"run": "r1"})
 publish({"in_flight": 3.0}, {"run": "r1", "role": "user"})
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 180
 while time.monotonic() < deadline:
     text = scrape()
     if all(exported_name(name) + "{" in text for name in FIGURES) and 'role="user"' in text:
@@ -110,7 +110,7 @@ def test_a_real_ray_head_exports_every_figure(ray_head: RayHead) -> None:
         env=ray_head.environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     )
     types = dict(re.findall(r"# TYPE (\S+) (\S+)", done.stdout))

@@ -57,7 +57,7 @@ def tool(name: str, *arguments: str, text: str) -> Complaints:
             [program if program.exists() else name, *arguments, path],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
     return [] if done.returncode == 0 else [done.stdout + done.stderr]
@@ -489,7 +489,7 @@ def run_head(ray_head: RayHead, *arguments: str) -> subprocess.CompletedProcess[
         env=ray_head.environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 

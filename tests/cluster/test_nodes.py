@@ -63,7 +63,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(1, mp_context=context)
     try:
-        yield pool.submit(live, tmp_path_factory.mktemp("nodes")).result(timeout=240)
+        yield pool.submit(live, tmp_path_factory.mktemp("nodes")).result(timeout=420)
     finally:  # one that hangs is not waited for
         for child in psutil.Process().children(recursive=True):
             if child.pid in pool._processes:

@@ -119,11 +119,11 @@ def test_submitted_as_a_ray_job_with_authentication(ray_head: RayHead, tmp_path:
             env=ray_head.environment,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=400,
             check=False,
         )
 
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     done = run("output=first", f"output_root={tmp_path}")
     while (
         "No available agent" in done.stderr and time.monotonic() < deadline
@@ -139,7 +139,7 @@ def test_submitted_as_a_ray_job_with_authentication(ray_head: RayHead, tmp_path:
         env={**ray_head.environment, "RAY_AUTH_TOKEN_PATH": "/nonexistent", "RAY_AUTH_TOKEN": "0" * 64},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert no_token.returncode != 0
