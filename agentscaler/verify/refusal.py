@@ -2,7 +2,8 @@
 
 A reply declines when it says that what was asked cannot, may not or will not be done, or was not done, and does not
 also say that it was done or offer to go on. What a third person cannot do ("she cannot edit it") and what cannot be
-found or undone is no refusal. An apology that neither claims nor asks anything is one.
+found or undone is no refusal, nor is what is put off for a hitch ("try again later"). An apology that neither claims nor asks anything
+is one.
 """
 
 from __future__ import annotations
@@ -92,6 +93,11 @@ _ASKS_TO_GO_ON = re.compile(
     r"\b(shall|should)\s+i\s+(go|proceed|continue)\b|\bare\s+you\s+sure\b|\bdid\s+you\s+mean\b",
     re.IGNORECASE,
 )
+_PUTS_OFF = re.compile(
+    r"\b(try|check|ask)\s+(\w+\s+){0,2}(again|back)\b[^.!?]{0,40}\b(later|soon|shortly|(moment|minute|hour)s?)\b|"
+    r"\btechnical\s+(\w+\s+)?(problem|issue|difficult|error|fault)",
+    re.IGNORECASE,
+)
 _APOLOGIZES = re.compile(r"\b(sorry|unfortunately|regrett?(ably)?|afraid|apologi[sz]e|apologies)\b", re.IGNORECASE)
 _NEGATES = re.compile(r"\b(not?|never|only|neither|nor|none|without|final|expired|unable)\b|n['’]t\b", re.IGNORECASE)
 _APOLOGY_FOR_ELSE = re.compile(
@@ -102,7 +108,7 @@ _APOLOGY_FOR_ELSE = re.compile(
 
 def declines(words: str) -> bool:
     """True where the words say that the agent does not do what was asked and do not say that it did."""
-    if _CLAIMS_DONE.search(words) or _ASKS_TO_GO_ON.search(words):
+    if _CLAIMS_DONE.search(words) or _ASKS_TO_GO_ON.search(words) or _PUTS_OFF.search(words):
         return False
     if _DECLINES.search(words):
         return True

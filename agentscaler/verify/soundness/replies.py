@@ -142,6 +142,8 @@ _DONE = set(
         "exchanged returned modified bought completed processed taken finished issued printed upgraded arranged requested"
     )
 )
+_SOON = set(_list("later soon shortly moment moments minute minutes hour hours"))
+_TROUBLE = set(_list("problem problems issue issues difficulty difficulties error errors fault faults"))
 _HELPING = set(_list("have has been was were is are i've we've it's now i we"))
 _ASKS = re.compile(r"\b(shall|should|may|can) i\b|\b(do|would) you (want|like)\b|\bare you sure\b|\bdo you mean\b")
 _SAYS_NOTHING = re.compile(
@@ -152,7 +154,9 @@ _SAYS_NOTHING = re.compile(
 
 
 def refuses(text: str) -> bool:
-    """Whether the agent says that it does not do what was asked, and neither says that it did nor asks whether to."""
+    """Whether the agent says that it does not do what was asked, and neither says that it did, asks whether to, nor puts it off."""
+    if _puts_off(words_of(text)):
+        return False
     denied = False
     plain = text.lower().replace("’", "'").replace("can't", "can not").replace("cannot", "can not")
     plain = plain.replace("won't", "will not").replace("n't", " not")
@@ -167,6 +171,17 @@ def refuses(text: str) -> bool:
         elif _claims(words):
             return False
     return denied
+
+
+def _puts_off(words: list[str]) -> bool:
+    """For a hitch: "try again in a few minutes", "technical difficulties"."""
+    for place, word in enumerate(words):
+        near, after = words[place + 1 : place + 4], words[place + 2 : place + 10]
+        if word in ("try", "check", "ask") and {"again", "back"} & set(near) and _SOON & set(after):
+            return True
+        if word == "technical" and _TROUBLE & set(near[:2]):
+            return True
+    return False
 
 
 def _denies(words: set[str]) -> bool:

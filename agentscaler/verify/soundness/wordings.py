@@ -62,6 +62,8 @@ NO_REFUSALS = (
     "No problem, it is done.",
     "I have looked at it.",
     "Everything is set.",
+    "I'm unable to reach it at the moment, please try again later.",
+    "There are technical difficulties and I cannot do it now.",
     "Are you sure that you want this?",
     "Okay.",
     "Thank you for your patience.",
