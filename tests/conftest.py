@@ -46,6 +46,7 @@ class RayHead:
     environment: dict[str, str]
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups at the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For `make test`, which runs two processes (most tests wait for others): what shares the Ray cluster and the engine stays in one
     of them, and begins first; every other file stays together."""
@@ -76,7 +77,7 @@ def ray_head() -> Iterator[RayHead]:
         "--num-cpus=4",
     ]
     command += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
-    command += [f"--temp-dir={folder}"]
+    command += [f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={folder}"]  # there may be other heads
     with (folder / "start.log").open("wb") as log:
         head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     address, url = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
@@ -86,7 +87,7 @@ def ray_head() -> Iterator[RayHead]:
     finally:
         os.killpg(head.pid, signal.SIGTERM)
         try:
-            head.wait(20)
+            head.wait(5)
         except subprocess.TimeoutExpired:
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()
