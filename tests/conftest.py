@@ -46,16 +46,6 @@ class RayHead:
     environment: dict[str, str]
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups at the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `make test`, which runs two processes (most tests wait for others): what shares the Ray cluster and the engine stays in one
-    of them, and begins first; every other file stays together."""
-    with_ray = {item.path for item in items if {"ray_head", "smollm2_url"} & set(getattr(item, "fixturenames", ()))}
-    items.sort(key=lambda item: item.path not in with_ray)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if item.path in with_ray else str(item.path)))
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
