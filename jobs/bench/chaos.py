@@ -339,7 +339,9 @@ class Chaos:
         self._in_flight = sum(cluster.requests_in(engine, 0.5) for engine in self._seen.of(Kind.ENGINE))
         now = time.monotonic() - self._began
         self.tally.moments.append(Moment(now, committed_rows(self.output), self._in_flight))
-        self._lacking = self._differences()
+        counts = self._counts()
+        self._lacking = _differences(counts)
+        self._count_surplus(any(there > wanted for there, wanted in counts.values()), time.monotonic())
         if not self._lacking and self._in_flight:
             for kill in self.tally.kills:
                 if kill.recovered_s is None:
@@ -362,16 +364,30 @@ class Chaos:
         """What was committed when the last kill struck."""
         return self.tally.kills[-1].committed if self.tally.kills else 0
 
-    def _differences(self) -> str:
-        """What there is too little or too much of; nothing where every part is there once more. Too much for `orphan_s` is counted."""
+    def _counts(self) -> dict[Kind, tuple[int, int]]:
+        """By kind: how many there are, and how many there should be."""
         wanted = dict.fromkeys((Kind.DRIVER, Kind.DISPATCHER, Kind.COMMITTER), 1)
         wanted |= {Kind.WORKER: self.config.workers, Kind.TEACHER_SERVER: self._replicas, Kind.ENGINE: self._replicas}
         wanted |= {Kind.TRACKER: int(self._tracked), Kind.RAYLET: 2}
         there = {kind: len(self._seen.of(kind)) for kind in wanted}
         there[Kind.RAYLET] = sum(self._nodes.raylet(node) is not None for node in (0, 1))
-        return ", ".join(
-            f"{there[kind]} of {count} {kind.value}" for kind, count in wanted.items() if there[kind] != count
-        )
+        return {kind: (there[kind], count) for kind, count in wanted.items()}
+
+    def _count_surplus(self, too_many: bool, now: float) -> None:
+        """Too many of a kind for longer than `orphan_s`: superseded parts live on beside their successors. Counted once each time."""
+        if not too_many:
+            self._surplus_since = None
+        elif self._surplus_since is None:
+            self._surplus_since = now
+        elif now - self._surplus_since > self.config.orphan_s:
+            self._surplus_since = math.inf
+            self.tally.surplus += 1
+            self._say(f"surplus: {self._lacking}")
 
     def _say(self, words: str) -> None:
         print(f"{time.monotonic() - self._began:6.1f} s: {words}", file=sys.stderr, flush=True)
+
+
+def _differences(counts: dict[Kind, tuple[int, int]]) -> str:
+    """What there is too little or too much of; nothing where every part is there once more."""
+    return ", ".join(f"{there} of {wanted} {kind.value}" for kind, (there, wanted) in counts.items() if there != wanted)

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.bench.__main__ import main
+from jobs.bench.chaos import Chaos, ChaosBench
 from jobs.bench.chaos_checks import examine
+from jobs.compose import compose
 from tests.conftest import ROOT, RunJob
 
 ZERO = ("lost", "duplicated", "torn", "orphans", "surplus", "named_twice", "bad_exits", "stalls")
@@ -48,6 +50,19 @@ def test_two_kills_lose_nothing(tmp_path: Path) -> None:
     assert (figures["killed_environment_actor"], figures["killed_committer"]) == (1, 1)
     assert figures["summary_agrees"] and figures["committed"] == figures["planned"] > 0
     assert (ROOT / figures["figure"]).is_file()
+
+
+def test_parts_that_outlive_their_successors_are_counted(tmp_path: Path) -> None:
+    chaos = Chaos(compose("bench_chaos", ChaosBench, ["orphan_s=15"]), tmp_path)
+    try:
+        for now, too_many in ((0, True), (14, True), (15, False), (16, True), (30, True)):
+            chaos._count_surplus(too_many, now)
+        assert chaos.tally.surplus == 0, "a successor may start before its predecessor is gone"
+        for now, too_many in ((32, True), (60, True), (61, False), (62, True), (80, True)):
+            chaos._count_surplus(too_many, now)
+        assert chaos.tally.surplus == 2
+    finally:
+        chaos._nodes.close()  # all else it would end is not its own here
 
 
 @pytest.fixture
