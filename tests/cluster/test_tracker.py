@@ -196,10 +196,10 @@ def check_unreachable(uri: str, row: Rollout, caplog: pytest.LogCaptureFixture) 
     start = time.monotonic()
     with caplog.at_level(logging.WARNING):
         assert tracker.start("rollout", {"a": "1"}, {}) is None
-        assert time.monotonic() - start < 30
+        assert time.monotonic() - start < 15
         start = time.monotonic()
         use_everything(tracker, row)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 1
     (warning,) = [record.getMessage() for record in caplog.records if record.name == "cluster.tracker"]
     assert warning.startswith(f"tracking.uri={uri} cannot be reached") and "\n" not in warning
 
