@@ -71,8 +71,8 @@ def check_calls(task: Task, messages: Sequence[Message], write_tools: frozenset[
     if task.kind.must_decline:
         if not any(declines(m.content) for m in messages if m.role == "assistant"):
             reasons.append("did not say that it cannot be done")
-        elif calls and not any(result and result.outcome is Outcome.OK for _, result in calls):
-            reasons.append("gave up after calls that all failed: that is no refusal by the policy")
+        elif calls and not any(_found_something(result) for _, result in calls):
+            reasons.append("gave up after calls that all failed or found nothing: that is no refusal by the policy")
     for answer in task.written.must_tell:
         reasons += _check_answer(answer, messages)
     if exact:
@@ -85,6 +85,10 @@ def _calls(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, Message | No
     for message in messages:
         for call in message.tool_calls:
             yield call, results.get(call.id)
+
+
+def _found_something(result: Message | None) -> bool:
+    return result is not None and result.outcome is Outcome.OK and result.content not in ("", "[]", "{}", "null")
 
 
 def _outcome(result: Message | None) -> str:

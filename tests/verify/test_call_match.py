@@ -156,13 +156,16 @@ def test_a_refusal_must_be_said_by_the_agent() -> None:
     assert check_calls(refusal, said_by_user, WRITES, exact=False)
 
 
-def test_giving_up_after_failed_calls_is_no_refusal() -> None:
-    """Seen of SmolLM2 in airline: two look-ups of nothing, then "they don't have any available options"."""
+def test_giving_up_after_calls_in_vain_is_no_refusal() -> None:
+    """Seen of SmolLM2: in airline two look-ups of nothing, then "they don't have any available options"; in retail a search that came
+    back empty, then "I'm unable to edit or modify existing text"."""
     refusal = task("refusal", forbidden={"call": "move_note"})
     nothing = ("read_note", '{"note": "x"}', '{"error": "There is no note."}', Outcome.REFUSED)
-    found = ("list_folders", "{}", "[]", Outcome.OK)
+    empty = ("list_folders", "{}", "[]", Outcome.OK)
+    found = ("list_folders", "{}", '[{"folder":"Work"}]', Outcome.OK)
     words = "I am sorry, I can't do that."
     assert check_calls(refusal, talk(nothing, nothing, words), WRITES, exact=False)
+    assert check_calls(refusal, talk(nothing, empty, words), WRITES, exact=False)
     assert check_calls(refusal, talk(nothing, found, words), WRITES, exact=False) == []
 
 

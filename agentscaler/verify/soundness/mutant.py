@@ -129,16 +129,18 @@ class Material:
         return found
 
     def refused_write(self, random: Random) -> Call | None:
-        return self._failed(self.ground.writes, random)
+        return self._in_vain(self.ground.writes, random)
 
-    def failed_read(self, random: Random) -> Call | None:
-        return self._failed(self.ground.reads, random)
+    def vain_read(self, random: Random) -> Call | None:
+        """A look-up that fails, or finds nothing."""
+        return self._in_vain(self.ground.reads, random)
 
-    def _failed(self, tools: Sequence[Tool], random: Random) -> Call | None:
+    def _in_vain(self, tools: Sequence[Tool], random: Random) -> Call | None:
         with scratch(self.ground.world) as environment:
             for _ in range(10 if tools else 0):
                 call = self.ground.draw(random.choice(tools), random)
-                if call_in(environment, call).outcome is not Outcome.OK:
+                result = call_in(environment, call)
+                if result.outcome is not Outcome.OK or result.content == "[]":
                     return call
         return None
 

@@ -66,14 +66,15 @@ class Oracle:
                         yield f"{call.name} was called, where nothing may be written"
         if kind in _REFUSED and not any(refuses(m.content) for m in messages if m.role == "assistant"):
             yield "no reply refuses"
-        if kind in _REFUSED and {m.outcome for m in messages if m.role == "tool"} and not _has_ok(messages):
-            yield "all calls failed before the refusal"
+        if kind in _REFUSED and {m.outcome for m in messages if m.role == "tool"} and not _has_seen(messages):
+            yield "nothing was seen before the refusal"
         for answer in self._task.written.must_tell:
             yield from _untold(answer, messages)
 
 
-def _has_ok(messages: Sequence[Message]) -> bool:
-    return any(m.outcome is Outcome.OK for m in messages if m.role == "tool")
+def _has_seen(messages: Sequence[Message]) -> bool:
+    """Whether a call went well and its result holds anything."""
+    return any(m.outcome is Outcome.OK and any(c.isalnum() for c in m.content.removeprefix("null")) for m in messages)
 
 
 def _faults(messages: Sequence[Message], stop_reason: StopReason) -> Iterable[str]:

@@ -100,8 +100,8 @@ def claimed_instead(material: Material, random: Random) -> Mutant | None:
 
 
 def refused_after_failures(material: Material, random: Random) -> Mutant | None:
-    """A refusal that follows failed look-ups alone: the agent gave up, whatever it says."""
-    if not material.task.kind.must_decline or (call := material.failed_read(random)) is None:
+    """A refusal that follows look-ups alone that failed or found nothing: the agent gave up, whatever it says."""
+    if not material.task.kind.must_decline or (call := material.vain_read(random)) is None:
         return None
     return Mutant("refused_after_failures", (call,) * random.randint(1, 2), random.choice(REFUSALS), expected=False)
 
