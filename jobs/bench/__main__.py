@@ -26,8 +26,8 @@ BENCHES = {
         "the verifier's error rates on held-out mutants, beside an independent oracle", "1 min a domain"
     ),
     "loop": Bench("processor time a model call over all our actors, beside a bare aiohttp loop", "8 min"),
-    "saturation": Bench("a job's tokens/s on real vLLM, beside the same prompts fed open-loop", "20 min"),
-    "fleet": Bench("routing over up to 256 simulated replicas, beside four other policies", "12 min"),
+    "saturation": Bench("a job's tokens/s on real vLLM, beside the same prompts fed open-loop", "17 min"),
+    "fleet": Bench("routing over up to 256 simulated replicas, beside four other policies", "2 to 9 min"),
     "scaling": Bench("one to eight Ray nodes on this machine, equal work a node", "5 min"),
     "chaos": Bench("SIGKILL over every kind of process, then what is lost or twice", "5 min for 20 rounds"),
     "volume": Bench("a million short rollouts: rate, and memory that stays flat", "6 min"),
