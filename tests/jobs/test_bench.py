@@ -26,7 +26,7 @@ def test_the_list_names_every_bench(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     printed = capsys.readouterr().out
     for name, bench in BENCHES.items():
-        assert f"{name:12}{bench.what}; {bench.takes}" in printed
+        assert f"  {name:18}{bench.what}; {bench.takes}\n" in printed
         assert callable(importlib.import_module(f"jobs.bench.{name}").main)
         assert (CONF / f"bench_{name}.yaml").is_file()
 
