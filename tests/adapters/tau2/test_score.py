@@ -83,7 +83,9 @@ def test_reference_agents_of_shipped_domains(name: str) -> None:
     world = LiveWorld(domain)
     for task in domain.tasks("base")[:20]:
         criteria = task.evaluation_criteria
-        if criteria.actions is None:  # mock's update_task_with_history_and_env_assertions asserts an end and has no reference
+        if (
+            criteria.actions is None
+        ):  # mock's update_task_with_history_and_env_assertions asserts an end and has no reference
             continue
         environment = world.open()
         begin(environment, task)
