@@ -138,9 +138,10 @@ class Material:
     def _in_vain(self, tools: Sequence[Tool], random: Random) -> Call | None:
         with scratch(self.ground.world) as environment:
             for _ in range(10 if tools else 0):
-                call = self.ground.draw(random.choice(tools), random)
+                tool = random.choice(tools)
+                call = self.ground.draw(tool, random)
                 result = call_in(environment, call)
-                if result.outcome is not Outcome.OK or result.content == "[]":
+                if result.outcome is not Outcome.OK or (not tool.do and result.content == "[]"):
                     return call
         return None
 
