@@ -30,8 +30,8 @@ BENCHES = {
     "fleet": Bench("routing over up to 256 simulated replicas, beside four other policies", "2 to 9 min"),
     "scaling": Bench("one to eight Ray nodes on this machine, equal work a node", "5 min"),
     "chaos": Bench("SIGKILL over every kind of process, then what is lost or twice", "5 min for 20 rounds"),
-    "tau2": Bench("judging a τ² conversation, beside the package's own evaluator", "3 min"),
-    "tau2_differential": Bench("random conversations on τ² worlds, beside the package's own environment", "18 min"),
+    "tau2": Bench("judging a τ² conversation, beside the package's own evaluator", "1 min"),
+    "tau2_differential": Bench("random conversations on τ² worlds, beside the package's own environment", "15 min"),
     "volume": Bench("a million short rollouts: rate, and memory that stays flat", "6 min"),
 }
 
