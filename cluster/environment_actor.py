@@ -16,14 +16,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-import orjson
-
-from agentscaler.domain.domain import Domain
+from agentscaler.adapters.benchmark import AnyDomain, AnyTask
 from agentscaler.rollout.attempt import Played, PlaySettings, play
 from agentscaler.rollout.journal import Journal
 from agentscaler.rollout.record import UserIdentity, WorkItem, work_item
 from agentscaler.shards import schema
-from agentscaler.tasks.task import Task
 from agentscaler.teachers.chat import TeacherIdentity
 from agentscaler.teachers.routing import Load, Router
 from cluster.committer import Batch, OutputError
@@ -58,7 +55,12 @@ class WorkSettings:
 
 class EnvironmentActor:
     def __init__(
-        self, worker: str, domains: Mapping[str, Domain], settings: WorkSettings, dispatcher: Handle, committer: Handle
+        self,
+        worker: str,
+        domains: Mapping[str, AnyDomain],
+        settings: WorkSettings,
+        dispatcher: Handle,
+        committer: Handle,
     ):
         self._worker, self._domains, self._settings = worker, domains, settings
         self._dispatcher, self._committer = dispatcher, committer
@@ -70,7 +72,7 @@ class EnvironmentActor:
         self._teacher = build_teacher(settings.teacher, self._routers)
         self._users = build_users(settings.user, settings.teacher, self._routers)
         self._journal = Journal(settings.journal, worker) if settings.journal else None
-        self._tasks: OrderedDict[bytes, Task] = OrderedDict()
+        self._tasks: OrderedDict[bytes, AnyTask] = OrderedDict()
         self._leased: deque[Entry] = deque()
         self._playing: set[asyncio.Task[Played]] = set()
         self._ready: list[Played] = []
@@ -171,7 +173,7 @@ class EnvironmentActor:
     def _item(self, entry: Entry) -> WorkItem:
         task = self._tasks.get(entry.task)
         if task is None:
-            task = self._tasks[entry.task] = Task.model_validate(orjson.loads(entry.task))
+            task = self._tasks[entry.task] = schema.parse_task(entry.task)
             if len(self._tasks) > KEPT_TASKS:
                 self._tasks.popitem(last=False)
         settings = self._settings
@@ -203,7 +205,7 @@ def finished(played: Played) -> Finished:
     if rollout is None:
         fault = played.failures[-1].fault.value if played.failures else None
         return Finished(played.index, "void", fault=fault, num_faults=num_faults)
-    usages = [message.usage for message in rollout.messages if message.usage]
+    usages = [message.usage for message in rollout.messages if message.usage and message.role == "assistant"]
     return Finished(
         played.index,
         rollout.verdict.outcome.value,

@@ -7,7 +7,7 @@ Neither holds the tasks: they are streamed from where they lie to tasks.parquet 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
@@ -15,8 +15,8 @@ from random import Random
 import numpy as np
 import yaml
 
+from agentscaler.adapters.benchmark import AnyDomain, AnyTask
 from agentscaler.canonical import digest
-from agentscaler.domain.domain import Domain
 from agentscaler.domain.store import read_domains, write_domains
 from agentscaler.errors import ConfigError, ShardError
 from agentscaler.rollout.record import UserIdentity, rollout_name
@@ -25,7 +25,6 @@ from agentscaler.shards.files import committed_batches, read_table, read_tasks, 
 from agentscaler.shards.manifest import Manifest
 from agentscaler.shards.storage import AnyPath, is_local, probe, words_of, write_text
 from agentscaler.tasks.load import DOMAINS_FILE, TaskSource, open_tasks
-from agentscaler.tasks.task import Task
 from agentscaler.teachers.chat import TeacherIdentity
 from cluster.config import RolloutConfig, flatten
 from cluster.parts import teacher_identity, user_identity
@@ -46,14 +45,14 @@ class Plan:
     config_text: str
 
     @property
-    def domains(self) -> dict[str, Domain]:
+    def domains(self) -> Mapping[str, AnyDomain]:
         return self.source.domains
 
     @property
     def tasks_path(self) -> AnyPath:
         return self.output / TASKS_FILE
 
-    def tasks(self) -> Iterator[Task]:
+    def tasks(self) -> Iterator[AnyTask]:
         """Those that are played, from their source."""
         if self.rows is None:
             yield from self.source.tasks()
@@ -70,9 +69,11 @@ class Standing:
     outcomes: np.ndarray
 
 
-def prepare(config: RolloutConfig, output: AnyPath, config_text: str) -> Plan:
-    domain = config.domain
-    source = open_tasks(config.tasks, domain.name if domain else None, domain.path if domain else None)
+def prepare(config: RolloutConfig, output: AnyPath, config_text: str, source: TaskSource | None = None) -> Plan:
+    """`source`: where the tasks come from, if not from what the configuration names."""
+    if source is None:
+        domain = config.domain
+        source = open_tasks(config.tasks, domain.name if domain else None, domain.path if domain else None)
     rows = None
     if config.tasks_sample is not None:
         if config.tasks_sample > source.num_tasks:
@@ -174,11 +175,9 @@ def _check_output(config: RolloutConfig, plan: Plan) -> None:
             raise ConfigError(f"output={output}: is not empty, and no output of this job ({CONFIG_FILE} is missing)")
         return
     try:
-        before = RolloutConfig.model_validate(yaml.safe_load(file.read_text())).shape()
+        before = type(config).model_validate(yaml.safe_load(file.read_text())).shape()
     except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"output={output}: {CONFIG_FILE} is not a rollout job's: {str(error).splitlines()[0]}"
-        ) from None
+        raise ConfigError(f"output={output}: {CONFIG_FILE} is not this job's: {str(error).splitlines()[0]}") from None
     now = config.shape()
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
@@ -194,7 +193,7 @@ def _check_output(config: RolloutConfig, plan: Plan) -> None:
         raise ShardError(f"output={output}: has shards but no {TASKS_FILE}")
 
 
-def read_output(output: AnyPath) -> tuple[dict[str, Task], dict[str, Domain]]:
+def read_output(output: AnyPath) -> tuple[dict[str, AnyTask], dict[str, AnyDomain]]:
     """Tasks by digest and domains by fingerprint, as they lie beside the shards of an output."""
     if not (output / CONFIG_FILE).is_file():
         raise ConfigError(f"input={output}: is no output of the rollout job ({CONFIG_FILE} is missing)")

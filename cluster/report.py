@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from heapq import nsmallest
 from types import TracebackType
@@ -43,7 +44,8 @@ class Report:
 
     A tracker that dies is replaced and goes on with the same run; what it had been sent and not written is lost, figures a tick old."""
 
-    def __init__(self, config: RolloutConfig, plan: Plan, uri: str, crew: Crew):
+    def __init__(self, config: RolloutConfig, plan: Plan, uri: str, crew: Crew, job: str = "rollout"):
+        self._job = job
         self._config, self._plan, self._uri, self._crew = config, plan, uri, crew
         self._tracker: Handle | None = None
         self._last_tick = 0.0
@@ -57,7 +59,7 @@ class Report:
             return self
         self._tracker = self._new_tracker()
         tags = {"output": str(self._plan.output), "shape": self._config.shape_digest()}
-        self.run_id = self._ask("start", "rollout", describe(self._config), tags)
+        self.run_id = self._ask("start", self._job, describe(self._config), tags)
         if self.run_id is None:
             if not self._crew.shares_memory:  # an actor's own warning stays in Ray's logs
                 log.warning("tracking.uri=%s cannot be reached, so this job is not tracked in MLflow", self._uri)
@@ -85,6 +87,10 @@ class Report:
         for role, exported in by_role(values).items():
             publish(exported, {"run": run, "role": role})
         self._send("metrics", values, self._step)
+
+    def send(self, method: str, *args: Any) -> None:
+        """To the tracker, where there is one."""
+        self._send(method, *args)
 
     def end(self, summary: dict[str, Any], ran: Ran) -> None:
         """Funnel, sample of traces, lineage, final figures."""
@@ -219,8 +225,10 @@ def by_role(values: dict[str, float]) -> dict[str, dict[str, float]]:
     return found
 
 
-def write_summary(plan: Plan, config: RolloutConfig, ran: Ran, report: Report) -> AnyPath:
-    """`summary.json`: counts of the whole folder, rates of this run."""
+def write_summary(
+    plan: Plan, config: RolloutConfig, ran: Ran, report: Report, more: Mapping[str, Any] | None = None
+) -> AnyPath:
+    """`summary.json`: counts of the whole folder, rates of this run; `more` is added, and stands where both have a key."""
     planned = plan.num_tasks * config.attempts
     counts = count_committed(plan.output, config.attempts)
     seconds = max(ran.seconds, 1e-6)
@@ -253,6 +261,7 @@ def write_summary(plan: Plan, config: RolloutConfig, ran: Ran, report: Report) -
         "shards": [f"{SHARDS}/{path.name}" for path in shard_paths(plan.output)],
         "mlflow_run_id": report.run_id,
         "config_digest": config.shape_digest(),
+        **(more or {}),
     }
     path = plan.output / SUMMARY_FILE
     write_text(path, orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode() + "\n")

@@ -24,7 +24,6 @@ from agentscaler.rollout.record import FailedAttempt, now_text, rollout_name
 from agentscaler.shards import schema
 from agentscaler.shards.manifest import Fenced, Manifest
 from agentscaler.shards.storage import is_local
-from agentscaler.tasks.task import Task
 from cluster.committer import Batch, Committer, OutputError
 from cluster.config import RolloutConfig
 from cluster.dispatcher import Dispatcher, Progress, Rules
@@ -156,7 +155,9 @@ class _Job:
         config, plan = self._config, self._plan
         name = f"worker-{self._epoch}-{self._numbered}"
         self._numbered += 1
-        limits = PlaySettings(config.limits, config.verify, config.shape_digest(), config.cluster.max_trials)
+        limits = PlaySettings(
+            config.limits, config.verify, config.shape_digest(), config.cluster.max_trials, config.is_benchmark
+        )
         journal = str(plan.output / "journal") if config.cluster.journal else None
         models = (config.teacher, config.user, plan.teacher, plan.user)
         own_process = not self._crew.shares_memory
@@ -285,7 +286,7 @@ class _Job:
         assert self._dispatcher and self._committer
         rows = []
         for attempt, task, fault, words in await self._dispatcher.call("take_notes"):
-            plan, given_up = self._plan, Task.model_validate_json(task)
+            plan, given_up = self._plan, schema.parse_task(task)
             name = rollout_name(given_up.task_digest, attempt, plan.teacher, plan.user, plan.run_seed)
             rows.append(FailedAttempt(name, given_up.task_id, attempt, 0, fault, words, False, now_text()))
         if rows:

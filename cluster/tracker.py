@@ -193,6 +193,16 @@ class Tracker:
 
         self._figure("by_kind.png", lambda: draw_by_kind(counts))
 
+    def evaluation(self, key: str, heading: str, figures: dict[str, Any]) -> None:
+        """An evaluation's figures, its words as the run's description, and a comparison with earlier runs under the same `key`."""
+        from cluster import evaluation_report
+
+        def write(client: MlflowClient, run_id: str) -> None:
+            assert self.experiment_id is not None
+            evaluation_report.log(client, self.experiment_id, run_id, key, heading, figures)
+
+        self._guarded("the evaluation's figures", write)
+
     def config(self, text: str) -> None:
         self._guarded("config.yaml", lambda client, run_id: client.log_text(run_id, text, "config.yaml"))
 

@@ -20,6 +20,7 @@ from agentscaler.shards.files import read_chosen, read_rollouts, read_tasks, sha
 from agentscaler.shards.render import render_rollout
 from agentscaler.shards.storage import folder, write_text
 from agentscaler.tasks.compile import load_written
+from agentscaler.tasks.task import Task
 from cluster.config import DomainChoice
 from cluster.plan import TASKS_FILE
 from jobs.compose import compose, refuse
@@ -92,7 +93,8 @@ def show_rollouts(place: str, wanted: str | None) -> None:
     if len(found) != 1:
         raise ConfigError(f"rollout={wanted}: {len(found) or 'no'} rollouts begin so")
     file = source / TASKS_FILE
-    tasks = {task.task_digest: task for task in read_tasks(file)} if file.is_file() else {}
+    own = read_tasks(file) if file.is_file() else []
+    tasks = {task.task_digest: task for task in own if isinstance(task, Task)}
     print(render_rollout(found[0], tasks.get(found[0].task_digest), colour=sys.stdout.isatty()))
 
 

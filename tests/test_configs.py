@@ -7,10 +7,12 @@ import itertools
 import pytest
 
 from cluster.config import RolloutConfig
+from cluster.evaluation import EvaluateConfig
 from jobs.bench.__main__ import BENCHES
 from jobs.bench.soundness import SoundnessBench
 from jobs.bench.world import WorldBench
 from jobs.compose import CONF, compose
+from jobs.rescore import ResultsConfig
 from jobs.reverify import ReverifyConfig
 from jobs.show import ShowConfig
 
@@ -21,8 +23,9 @@ NEEDS |= {"user=simulated": ["teacher=smollm2"]}
 
 
 def choices() -> list[str]:
-    """Of the groups; experiments have a test of their own (test_experiments.py)."""
-    groups = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "experiment"]
+    """Of the groups; experiments have a test of their own (test_experiments.py), benchmarks belong to another job."""
+    apart = ("experiment", "benchmark")
+    groups = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name not in apart]
     return [f"{group.name}={path.stem}" for group in groups for path in sorted(group.glob("*.yaml"))]
 
 
@@ -48,6 +51,13 @@ def test_other_jobs_validate() -> None:
     assert (shown.domain.name, shown.html, shown.seed) == ("mine", "x.html", 1)
 
 
+@pytest.mark.parametrize("benchmark", sorted(path.stem for path in (CONF / "benchmark").glob("*.yaml")))
+def test_benchmarks_validate(benchmark: str) -> None:
+    config = compose("evaluate", EvaluateConfig, [f"benchmark={benchmark}", "teacher=reference", "trials=4"])
+    assert (config.benchmark.name, config.attempts, config.is_benchmark) == (benchmark, 4, True)
+    assert EvaluateConfig.model_validate(config.model_dump(mode="json")) == config  # as an output keeps it
+
+
 def test_benches_validate() -> None:
     assert compose("bench_world", WorldBench, []).domain.name == "airline"
     assert compose("bench_soundness", SoundnessBench, ["domain=retail"]).minimum >= 5000
@@ -55,7 +65,9 @@ def test_benches_validate() -> None:
 
 def test_no_file_is_left_out() -> None:
     jobs = {path.stem for path in CONF.glob("*.yaml") if not path.stem.startswith("bench_")}
-    assert jobs == {"rollout", "reverify", "show"}
+    assert jobs == {"rollout", "reverify", "show", "evaluate", "evaluate_results"}
+    assert compose("evaluate_results", ResultsConfig, ["results=x.json"]).domain is None
+    jobs.remove("evaluate_results")  # of the same job
     assert all((CONF.parent / "jobs" / f"{name}.py").is_file() for name in jobs)
     benches = {path.stem.removeprefix("bench_") for path in CONF.glob("bench_*.yaml")}
     assert benches == BENCHES.keys()

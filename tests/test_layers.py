@@ -64,7 +64,13 @@ def test_broad_excepts_stand_at_the_rollout_boundary_alone() -> None:
                 ):
                     found.append(str(path.relative_to(ROOT)))
     # and at the edge to foreign code: a tool of a public benchmark may raise anything, which is its answer
-    assert set(found) == {"agentscaler/rollout/attempt.py", "agentscaler/adapters/tau2/live.py"}
+    assert set(found) == {
+        "agentscaler/rollout/attempt.py",
+        "agentscaler/adapters/tau2/live.py",
+        "agentscaler/adapters/bfcl/environment.py",
+        "agentscaler/adapters/acebench/agent.py",
+        "agentscaler/adapters/acebench/checkout.py",
+    }
 
 
 def test_files_stay_short() -> None:

@@ -7,6 +7,7 @@ list of tools), `seed.yaml` (the seed recipe) and `values.json` (lists drawn for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
+from agentscaler.adapters.benchmark import AnyDomain, BenchmarkDomain
 from agentscaler.domain.domain import Domain
 from agentscaler.errors import DomainError, ShardError
 from agentscaler.shards.storage import AnyPath, input_file, replacing
@@ -137,7 +139,7 @@ def _one_line(words: object) -> str:
     return " ".join(str(words).split())
 
 
-def write_domains(domains: list[Domain], path: AnyPath) -> None:
+def write_domains(domains: Sequence[AnyDomain], path: AnyPath) -> None:
     """One row a domain. Written before any rollout, so that a folder can be verified again by itself."""
     rows = [
         {"name": d.name, "fingerprint": d.fingerprint, "domain": orjson.dumps(d.to_json()).decode()} for d in domains
@@ -146,21 +148,21 @@ def write_domains(domains: list[Domain], path: AnyPath) -> None:
         pq.write_table(pa.Table.from_pylist(rows, DOMAINS_SCHEMA), sink)
 
 
-def read_domains(path: AnyPath) -> dict[str, Domain]:
+def read_domains(path: AnyPath) -> dict[str, AnyDomain]:
     """Domains by fingerprint. A row whose fingerprint no longer comes out the same (another SQLite, an edited row) is an error."""
     try:
         with input_file(path) as source:
             rows = pq.read_table(source, columns=DOMAINS_SCHEMA.names).to_pylist()
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ShardError(f"{path}: not a readable domains file: {_one_line(error)[:200]}") from None
-    found: dict[str, Domain] = {}
+    found: dict[str, AnyDomain] = {}
     for row in rows:
         where = f"{path} ({row['name']})"
         try:
             data = orjson.loads(row["domain"])
         except orjson.JSONDecodeError as error:
             raise ShardError(f"{where}: domain: not valid JSON: {error}") from None
-        domain = parse_domain(data, where)
+        domain = BenchmarkDomain.model_validate(data) if "benchmark" in data else parse_domain(data, where)
         if domain.fingerprint != row["fingerprint"]:
             raise DomainError(
                 f"{path}: domain {row['name']} has fingerprint {domain.fingerprint[:8]}, the file says {row['fingerprint'][:8]}"

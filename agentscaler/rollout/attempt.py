@@ -12,18 +12,16 @@ import logging
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agentscaler.canonical import canonical_json
-from agentscaler.domain.domain import Domain
+from agentscaler.adapters.benchmark import AnyDomain
 from agentscaler.errors import FaultClass, RolloutFault
-from agentscaler.messages import Message
-from agentscaler.rollout.converse import Person, converse
+from agentscaler.rollout.converse import converse
 from agentscaler.rollout.journal import Journal, Kept
 from agentscaler.rollout.limits import Limits
 from agentscaler.rollout.record import FailedAttempt, Rollout, UserIdentity, WorkItem, now_text
-from agentscaler.tasks.task import Task
+from agentscaler.rollout.scene import Person, Scene
+from agentscaler.rollout.scenes import open_scene
 from agentscaler.teachers.chat import Agent, Teacher
-from agentscaler.verify.funnel import VerifyMode, verify
-from agentscaler.world.world import World
+from agentscaler.verify.funnel import VerifyMode
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +32,7 @@ class Users(Protocol):
     @property
     def identity(self) -> UserIdentity: ...
 
-    def start(self, task: Task, seed: int, session: str) -> Person: ...
+    def start(self, scene: Scene, seed: int, session: str) -> Person: ...
 
     async def close(self) -> None: ...
 
@@ -45,6 +43,7 @@ class PlaySettings:
     verify: VerifyMode
     config_digest: str
     max_trials: int = 3
+    benchmark: bool = False  # an evaluation: its rollouts are marked, and are never data to train on
 
 
 @dataclass(slots=True)
@@ -57,7 +56,7 @@ class Played:
 
 async def play(
     item: WorkItem,
-    domain: Domain,
+    domain: AnyDomain,
     teacher: Teacher,
     users: Users,
     settings: PlaySettings,
@@ -94,77 +93,48 @@ async def play(
 
 
 async def _play_once(
-    item: WorkItem, domain: Domain, teacher: Teacher, users: Users, settings: PlaySettings, kept: Kept | None
+    item: WorkItem, domain: AnyDomain, teacher: Teacher, users: Users, settings: PlaySettings, kept: Kept | None
 ) -> Rollout:
     task = item.task
-    world = World.of(domain, task.world_seed)
-    told = _told(domain)
-    environment = world.open()
+    scene = open_scene(task, domain, settings.verify)
     agent: Agent | None = None
     person: Person | None = None
     try:
-        agent = teacher.start(task, domain, item.seed, item.rollout_id)
-        person = users.start(task, item.seed, item.rollout_id)
+        agent = teacher.start(scene, item.seed, item.rollout_id)
+        person = users.start(scene, item.seed, item.rollout_id)
         if kept is not None:
             agent, person = kept.agent(agent), kept.person(person) if users.identity.model else person
-        talk = await converse(told.system, environment, agent, person, settings.limits)
-        net_keys = environment.net_keys()
-        diff = environment.close()
-    except BaseException as error:
-        # The copy of the world goes back rolled back, whatever ended the rollout; not one that ran past a bound of the machine.
-        if not (isinstance(error, RolloutFault) and error.fault is FaultClass.TOOL_BUG):
-            environment.close()
-        raise
+        talk = await converse(scene, agent, person, settings.limits)
+        assert talk.stop_reason is not None
+        end = scene.judge(talk.messages, talk.stop_reason)
     finally:
+        scene.close()
         if agent is not None:
             agent.close()
         if person is not None:
             person.close()
-    assert person is not None and talk.stop_reason is not None
-    verdict = verify(task, talk.messages, talk.stop_reason, diff, net_keys, world.program.write_tools, settings.verify)
+    assert person is not None
     return Rollout(
         rollout_id=item.rollout_id,
         task_id=task.task_id,
         task_digest=task.task_digest,
-        kind=task.kind.value,
+        kind=str(task.kind),
         domain=domain.name,
         domain_fingerprint=domain.fingerprint,
         world_seed=task.world_seed,
         attempt=item.attempt,
         seed=item.seed,
-        benchmark=False,
+        benchmark=settings.benchmark,
         teacher=teacher.identity,
         user=users.identity,
         unmatched_questions=person.unmatched_questions,
         messages=tuple(talk.messages),
-        tools=told.tools,
-        state_changes=canonical_json(diff),
-        net_keys=net_keys,
+        tools=scene.recorded_tools,
+        state_changes=end.state_changes,
+        net_keys=end.net_keys,
         stop_reason=talk.stop_reason,
-        verdict=verdict,
+        verdict=end.verdict,
         timings=talk.timings(),
         created_at=now_text(),
         config_digest=settings.config_digest,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What every agent of a domain is told: its system message, and the tools as the record keeps them."""
-
-    system: Message
-    tools: str
-
-
-_told_by_domain: dict[str, _Told] = {}
-
-
-def _told(domain: Domain) -> _Told:
-    """Kept by fingerprint: the tools' text alone cost half of a short rollout."""
-    found = _told_by_domain.get(domain.fingerprint)
-    if found is None:
-        if len(_told_by_domain) >= 2048:
-            _told_by_domain.clear()
-        tools = canonical_json([tool.schema_for_model() for tool in domain.tools_for("agent")])
-        found = _told_by_domain[domain.fingerprint] = _Told(Message("system", domain.system_prompt()), tools)
-    return found

@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from agentscaler.messages import Message, Outcome, ToolCall, Usage
-from agentscaler.rollout.converse import Person
+from agentscaler.rollout.scene import Person
 from agentscaler.teachers.chat import Agent
 
 
@@ -127,15 +127,22 @@ class KeptPerson:
     def unmatched_questions(self) -> int:
         return self._person.unmatched_questions
 
-    async def opening(self) -> str:
-        return await self._person.opening()
-
-    async def reply(self, messages: Sequence[Message]) -> str | None:
+    async def opening(self, messages: Sequence[Message]) -> Message:
         if known := self._kept.next("user"):
-            return known.content or None
-        words = await self._person.reply(messages)
-        self._kept.note(Message("user", words or ""))
-        return words
+            return known
+        said = await self._person.opening(messages)
+        self._kept.note(said)
+        return said
+
+    async def reply(self, messages: Sequence[Message]) -> Message | None:
+        if known := self._kept.next("user"):
+            return known if known.content or known.tool_calls else None
+        said = await self._person.reply(messages)
+        self._kept.note(said or Message("user"))
+        return said
+
+    def ends(self, message: Message) -> bool:
+        return self._person.ends(message)
 
     def close(self) -> None:
         self._person.close()

@@ -15,10 +15,14 @@ class StopReason(StrEnum):
     MAX_INVALID_CALLS = "max_invalid_calls"
     REPETITION = "repetition"
     CONTEXT_OVERFLOW = "context_overflow"
+    ENVIRONMENT_STOP = "environment_stop"  # a benchmark's scene is over: nothing more can be done in it
+    MAX_STEPS = "max_steps"
+    MAX_ERRORS = "max_errors"
 
 
 class Limits(BaseModel):
-    """Checked in this order after each assistant message: calls, invalid calls in a row, repetition, turns."""
+    """Checked in this order after each assistant message: calls, invalid calls in a row, repetition, errors, steps, turns in a row, turns.
+    Those that are null are off: benchmarks bring bounds of their own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,6 +30,11 @@ class Limits(BaseModel):
     max_calls: int = Field(default=30, ge=1, description="tool calls, whatever became of them")
     max_invalid_calls: int = Field(default=4, ge=1, description="invalid or refused calls in a row")
     max_repeats: int = Field(default=3, ge=2, description="times that the very same message may come in a row")
+    max_steps: int | None = Field(default=None, ge=1, description="messages, all results of one message's calls as one")
+    max_errors: int | None = Field(default=None, ge=1, description="invalid or refused calls in all")
+    max_turns_in_a_row: int | None = Field(
+        default=None, ge=1, description="assistant messages between two of the person"
+    )
     timeout_s: float = Field(
         default=600.0, gt=0, description="wall clock of one attempt; past it the attempt is a fault"
     )

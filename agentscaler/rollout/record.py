@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentscaler.canonical import digest
 from agentscaler.errors import FaultClass
 from agentscaler.messages import Message
 from agentscaler.rollout.limits import StopReason
-from agentscaler.tasks.task import Task
 from agentscaler.teachers.chat import TeacherIdentity
 from agentscaler.verify.verdict import Verdict
+
+if TYPE_CHECKING:
+    from agentscaler.adapters.benchmark import AnyTask
 
 SCHEMA_VERSION = 1
 
@@ -31,7 +33,7 @@ class UserIdentity:
 class WorkItem:
     """One attempt at one task, before it is played. `index` is its place in the plan's order; it shapes nothing."""
 
-    task: Task
+    task: AnyTask
     attempt: int
     rollout_id: str
     seed: int
@@ -108,7 +110,7 @@ def rollout_name(task_digest: str, attempt: int, teacher: TeacherIdentity, user:
 
 
 def work_item(
-    task: Task, attempt: int, teacher: TeacherIdentity, user: UserIdentity, run_seed: int, index: int = 0
+    task: AnyTask, attempt: int, teacher: TeacherIdentity, user: UserIdentity, run_seed: int, index: int = 0
 ) -> WorkItem:
     """Names the attempt. The seed is 32 bits of the same digest, so attempts differ and repeat."""
     name = rollout_name(task.task_digest, attempt, teacher, user, run_seed)

@@ -10,13 +10,15 @@ from enum import StrEnum
 
 import orjson
 
+from agentscaler.adapters.benchmark import AnyDomain, AnyTask
 from agentscaler.domain.domain import Domain
 from agentscaler.rollout.record import Rollout
+from agentscaler.rollout.scene import Actor
+from agentscaler.rollout.scenes import open_scene
 from agentscaler.tasks.task import Task
 from agentscaler.verify.funnel import VerifyMode, verify
 from agentscaler.verify.verdict import Verdict
 from agentscaler.world.program import compile_domain
-from agentscaler.world.world import World
 
 
 class ReverifyMode(StrEnum):
@@ -33,9 +35,10 @@ class Reverified:
     parted: tuple[str, ...] = ()
 
 
-def reverify(task: Task, rollout: Rollout, domain: Domain, how: ReverifyMode, mode: VerifyMode) -> Reverified:
+def reverify(task: AnyTask, rollout: Rollout, domain: AnyDomain, how: ReverifyMode, mode: VerifyMode) -> Reverified:
+    """A benchmark's judge looks at the environment itself: there the calls are always played again."""
     parted: list[str] = []
-    if how is ReverifyMode.VERDICT:
+    if how is ReverifyMode.VERDICT and isinstance(task, Task) and isinstance(domain, Domain):
         verdict = verify_recorded(task, rollout, domain, mode)
     else:
         verdict, parted = verify_replayed(task, rollout, domain, mode)
@@ -50,16 +53,17 @@ def verify_recorded(task: Task, rollout: Rollout, domain: Domain, mode: VerifyMo
     )
 
 
-def verify_replayed(task: Task, rollout: Rollout, domain: Domain, mode: VerifyMode) -> tuple[Verdict, list[str]]:
+def verify_replayed(task: AnyTask, rollout: Rollout, domain: AnyDomain, mode: VerifyMode) -> tuple[Verdict, list[str]]:
     """The verdict after replaying every call, and in what the replay parts from the record (empty when in nothing)."""
-    environment = World.of(domain, rollout.world_seed).open()
+    scene = open_scene(task, domain, mode)
     results = {m.tool_call_id: m for m in rollout.messages if m.role == "tool"}
     parted = []
-    for message in rollout.messages:
+    for message in rollout.messages[len(scene.opening) :]:
+        actor: Actor = "user" if message.role == "user" else "agent"
         for call in message.tool_calls:
             if (recorded := results.get(call.id)) is None:
                 continue  # the conversation was stopped before this call ran
-            made = environment.call("agent", call.name, call.arguments)
+            made = scene.call(actor, call.name, call.arguments)
             if (made.outcome, made.content, made.changed_keys) != (
                 recorded.outcome,
                 recorded.content,
@@ -68,8 +72,4 @@ def verify_replayed(task: Task, rollout: Rollout, domain: Domain, mode: VerifyMo
                 parted.append(
                     f"call {call.id} ({call.name}) answered {made.content[:80]}, recorded {recorded.content[:80]}"
                 )
-    net_keys = environment.net_keys()
-    diff = environment.close()
-    return verify(
-        task, rollout.messages, rollout.stop_reason, diff, net_keys, compile_domain(domain).write_tools, mode
-    ), parted
+    return scene.judge(rollout.messages, rollout.stop_reason).verdict, parted

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from agentscaler.adapters.benchmark import AnyTask
 from agentscaler.errors import ShardError
 from agentscaler.rollout.record import Rollout
 from agentscaler.shards import schema
@@ -28,7 +29,6 @@ from agentscaler.shards.storage import (
     words_of,
     write_bytes_atomic,
 )
-from agentscaler.tasks.task import Task
 
 CONFIG_FILE = "config.yaml"
 TASK_ROWS = 1000
@@ -139,7 +139,7 @@ def read_chosen(output: AnyPath, chosen: Callable[[str], bool]) -> Iterator[Roll
         yield from map(schema.from_row, rows)
 
 
-def write_tasks(path: AnyPath, tasks: Iterable[Task]) -> None:
+def write_tasks(path: AnyPath, tasks: Iterable[AnyTask]) -> None:
     """In row groups of 1,000, as they come: neither writing nor reading holds all of them."""
     remaining = iter(tasks)
     with replacing(path) as sink, pq.ParquetWriter(sink, schema.TASKS, **PARQUET) as writer:
@@ -147,7 +147,7 @@ def write_tasks(path: AnyPath, tasks: Iterable[Task]) -> None:
             writer.write_table(pa.Table.from_pylist(batch, schema.TASKS))
 
 
-def task_batches(path: AnyPath, batch_rows: int = TASK_ROWS) -> Iterator[list[Task]]:
+def task_batches(path: AnyPath, batch_rows: int = TASK_ROWS) -> Iterator[list[AnyTask]]:
     with _tasks_file(path) as file:
         for batch in file.iter_batches(batch_size=batch_rows):
             yield [schema.task_from_row(row, str(path)) for row in batch.to_pylist()]
@@ -158,7 +158,7 @@ def num_tasks(path: AnyPath) -> int:
         return file.metadata.num_rows
 
 
-def read_tasks(path: AnyPath) -> list[Task]:
+def read_tasks(path: AnyPath) -> list[AnyTask]:
     return [task for batch in task_batches(path) for task in batch]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from agentscaler.adapters.benchmark import AnyTask, BenchmarkTask
 from agentscaler.canonical import canonical_json
 from agentscaler.errors import ShardError
 from agentscaler.messages import Message, Outcome, ToolCall, Usage
@@ -278,22 +279,28 @@ def _message(row: dict[str, Any]) -> Message:
     )
 
 
-def task_row(task: Task) -> dict[str, Any]:
+def task_row(task: AnyTask) -> dict[str, Any]:
     return {
         "task_id": task.task_id,
         "task_digest": task.task_digest,
-        "kind": task.kind.value,
+        "kind": str(task.kind),
         "domain": task.domain,
         "domain_fingerprint": task.domain_fingerprint,
         "world_seed": task.world_seed,
-        "intent": task.written.intent,
+        "intent": task.intent,
         "task": canonical_json(task.model_dump(mode="json")),
     }
 
 
-def task_from_row(row: dict[str, Any], where: str) -> Task:
+def parse_task(text: str | bytes) -> AnyTask:
+    """One of ours, or a benchmark's. Raises ValueError."""
+    data = orjson.loads(text)
+    return BenchmarkTask.model_validate(data) if "benchmark" in data else Task.model_validate(data)
+
+
+def task_from_row(row: dict[str, Any], where: str) -> AnyTask:
     try:
-        task = Task.model_validate(orjson.loads(row["task"]))
+        task = parse_task(row["task"])
     except ValueError as error:
         raise ShardError(f"{where}: task {row.get('task_id')}: {str(error).splitlines()[0]}") from None
     if task.task_digest != row["task_digest"]:

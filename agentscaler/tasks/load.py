@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from agentscaler.adapters.benchmark import AnyDomain, AnyTask
 from agentscaler.domain.domain import Domain
 from agentscaler.domain.store import load_domain, read_domains
 from agentscaler.errors import ConfigError
@@ -21,11 +22,11 @@ class TaskSource:
     """Tasks, read anew each time, and the domains they use by fingerprint."""
 
     num_tasks: int
-    domains: dict[str, Domain]
-    written: tuple[Task, ...] = ()
+    domains: Mapping[str, AnyDomain]
+    written: tuple[AnyTask, ...] = ()
     file: AnyPath | None = None
 
-    def tasks(self) -> Iterator[Task]:
+    def tasks(self) -> Iterator[AnyTask]:
         if self.file is None:
             yield from self.written
             return
@@ -54,6 +55,10 @@ def open_tasks(tasks: str, domain: str | None, path: str | None = None) -> TaskS
                 raise ConfigError(
                     f"tasks={tasks}: the domain of task {task.task_id} is not in {DOMAINS_FILE} beside it"
                 )
+            if not isinstance(task, Task):
+                raise ConfigError(
+                    f"tasks={tasks}: holds tasks of the benchmark {task.benchmark}: jobs.evaluate plays them, and none of it is data"
+                )
             used.add(task.domain_fingerprint)
         num_tasks += len(batch)
     if not num_tasks:
@@ -62,6 +67,7 @@ def open_tasks(tasks: str, domain: str | None, path: str | None = None) -> TaskS
 
 
 def load_tasks(tasks: str, domain: str | None, path: str | None = None) -> tuple[list[Task], dict[str, Domain]]:
-    """All tasks at once, and their domains."""
+    """All tasks of our own worlds at once, and their domains."""
     source = open_tasks(tasks, domain, path)
-    return list(source.tasks()), source.domains
+    own = [task for task in source.tasks() if isinstance(task, Task)]
+    return own, {name: one for name, one in source.domains.items() if isinstance(one, Domain)}

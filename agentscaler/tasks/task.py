@@ -161,6 +161,14 @@ class Task(_Frozen):
         return self.written.kind
 
     @property
+    def intent(self) -> str:
+        return self.written.intent
+
+    @property
+    def num_calls(self) -> int:
+        return len(self.written.calls)
+
+    @property
     def world_seed(self) -> int:
         return self.written.seed
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agentscaler.messages import Message
 
 if TYPE_CHECKING:
-    from agentscaler.domain.domain import Domain
-    from agentscaler.tasks.task import Task
+    from agentscaler.rollout.scene import Scene
 
 ToolSchema = dict[str, Any]
 """An OpenAI function description: {"type": "function", "function": {"name", "description", "parameters"}}."""
@@ -45,8 +44,8 @@ class Teacher(Protocol):
     @property
     def identity(self) -> TeacherIdentity: ...
 
-    def start(self, task: Task, domain: Domain, seed: int, session: str) -> Agent:
-        """`domain` has tools, prompt and examples; `session` is a stable name for routing; `seed` is this attempt's own."""
+    def start(self, scene: Scene, seed: int, session: str) -> Agent:
+        """`scene` has tools and examples; `session` is a stable name for routing; `seed` is this attempt's own."""
         ...
 
     async def close(self) -> None: ...

@@ -27,11 +27,10 @@ from agentscaler.teachers.few_shot import FOREIGN_EXAMPLES, ToolExample, build_s
 from agentscaler.teachers.http import ChatEndpoint
 
 if TYPE_CHECKING:
-    from agentscaler.domain.domain import Domain
-    from agentscaler.tasks.task import Task
+    from agentscaler.rollout.scene import Scene, Toolbox
 
 REPLY_TOOL = "reply_to_user"
-_MAX_DOMAINS = 2048  # whose requests are kept ready
+_MAX_TOOLBOXES = 2048  # whose requests are kept ready
 
 
 class EndpointTeacherConfig(BaseModel):
@@ -119,33 +118,30 @@ class EndpointTeacher:
         self.identity = identity_of(config)
         self._asked: dict[str, Asked] = {}
 
-    def start(self, task: Task, domain: Domain, seed: int, session: str) -> EndpointAgent:
-        asked = self._asked.get(domain.fingerprint)
+    def start(self, scene: Scene, seed: int, session: str) -> EndpointAgent:
+        return EndpointAgent(self, scene, seed, session)
+
+    def asked(self, toolbox: Toolbox) -> Asked:
+        """What requests about these tools have in common, made once."""
+        asked = self._asked.get(toolbox.key)
         if asked is None:
-            asked = self._prepare(domain)
-        shots: tuple[bytes, ...] = ()
-        if self.config.shots:
-            hidden = task.reference_tools
-            if hidden not in asked.shots:
-                built = build_shots(asked.examples, hidden, self.config.shots)
-                asked.shots[hidden] = tuple(
-                    _encode(shot, self.config, f"shot_{place}") for place, shot in enumerate(built)
-                )
-            shots = asked.shots[hidden]
-        return EndpointAgent(self.config, self.endpoint, asked, shots, seed, session)
+            if len(self._asked) >= _MAX_TOOLBOXES:
+                self._asked.clear()
+            examples = toolbox.examples if self.config.shot_tools == "domain" else FOREIGN_EXAMPLES
+            asked = self._asked[toolbox.key] = prepare(self.config, toolbox.schemas, examples)
+        return asked
+
+    def shots(self, asked: Asked, hidden: frozenset[str]) -> tuple[bytes, ...]:
+        """Without those of hidden tools."""
+        if not self.config.shots:
+            return ()
+        if hidden not in asked.shots:
+            built = build_shots(asked.examples, hidden, self.config.shots)
+            asked.shots[hidden] = tuple(_encode(shot, self.config, f"shot_{place}") for place, shot in enumerate(built))
+        return asked.shots[hidden]
 
     async def close(self) -> None:
         await self.endpoint.close()
-
-    def _prepare(self, domain: Domain) -> Asked:
-        tools = domain.tools_for("agent")
-        own = [ToolExample(tool.name, **dict(tool.example)) for tool in tools if tool.example]
-        examples = own if self.config.shot_tools == "domain" else FOREIGN_EXAMPLES
-        if len(self._asked) >= _MAX_DOMAINS:
-            self._asked.clear()
-        asked = prepare(self.config, [tool.schema_for_model() for tool in tools], examples)
-        self._asked[domain.fingerprint] = asked
-        return asked
 
 
 class EndpointAgent:
@@ -153,20 +149,15 @@ class EndpointAgent:
     the last turn's tokens."""
 
     __slots__ = (
-        "_asked", "_config", "_encoded", "_endpoint", "_last", "_num_seen", "_num_turns", "_seed", "_session", "_shots",
-        "_thoughts", "_tokens",
+        "_asked", "_config", "_encoded", "_endpoint", "_last", "_num_seen", "_num_turns", "_scene", "_seed", "_session",
+        "_shots", "_teacher", "_thoughts", "_tokens", "_toolbox",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        config: EndpointTeacherConfig,
-        endpoint: ChatEndpoint,
-        asked: Asked,
-        shots: tuple[bytes, ...],
-        seed: int,
-        session: str,
-    ):
-        self._config, self._endpoint, self._asked, self._shots = config, endpoint, asked, shots
+    def __init__(self, teacher: EndpointTeacher, scene: Scene, seed: int, session: str):
+        self._teacher, self._scene, self._toolbox = teacher, scene, scene.toolbox
+        self._config, self._endpoint = teacher.config, teacher.endpoint
+        self._asked = teacher.asked(self._toolbox)
+        self._shots = teacher.shots(self._asked, scene.hidden_tools)
         self._seed, self._session = seed, session
         self._tokens: list[int] = []  # the last turn's prompt and completion
         self._forget()
@@ -186,6 +177,11 @@ class EndpointAgent:
         self._endpoint.end(self._session)
 
     def _body(self, messages: Sequence[Message]) -> bytes:
+        if (
+            self._scene.toolbox is not self._toolbox
+        ):  # other tools from here on; the shots stay, so that the prompt goes on
+            self._toolbox = self._scene.toolbox
+            self._asked = self._teacher.asked(self._toolbox)
         self._see(messages)
         end = self._asked.ends[self._choice(messages)]
         if self._asked.own_seed:
@@ -231,7 +227,7 @@ class EndpointAgent:
 
     def _message(self, answer: dict[str, Any], latency_s: float) -> Message:
         choice = answer["choices"][0]
-        said, usage = choice["message"], answer.get("usage") or {}
+        said = choice["message"]
         content, raw = said.get("content") or "", None
         calls = []
         for call in said.get("tool_calls") or ():
@@ -255,13 +251,18 @@ class EndpointAgent:
             token_ids=tuple(token_ids) if token_ids is not None else None,
             logprobs=tuple(entry["logprob"] for entry in logprobs) if logprobs is not None else None,
             prefix_break=prefix_break,
-            usage=Usage(
-                usage.get("prompt_tokens") or 0,
-                (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-                usage.get("completion_tokens") or 0,
-            ),
+            usage=usage_of(answer),
             latency_s=latency_s,
         )
+
+
+def usage_of(answer: dict[str, Any]) -> Usage:
+    usage = answer.get("usage") or {}
+    return Usage(
+        usage.get("prompt_tokens") or 0,
+        (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+        usage.get("completion_tokens") or 0,
+    )
 
 
 def _encode(message: Message, config: EndpointTeacherConfig, place: str, bare: bool = False) -> bytes:

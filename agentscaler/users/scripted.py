@@ -14,7 +14,8 @@ from zlib import crc32
 
 from agentscaler.messages import Message
 from agentscaler.rollout.record import UserIdentity
-from agentscaler.tasks.task import Task, WrittenTask
+from agentscaler.rollout.scene import Person, Scene
+from agentscaler.tasks.task import WrittenTask
 
 UNMATCHED_REPLY = "I have told you all I know about that. Please go on with what you have."
 CONFIRMING_REPLIES = (
@@ -51,11 +52,15 @@ class ScriptedUser:
         self._num_confirmed = 0
         self.unmatched_questions = 0
 
-    async def opening(self) -> str:
-        return self._task.intent
+    async def opening(self, messages: Sequence[Message]) -> Message:
+        return Message("user", self._task.intent)
 
-    async def reply(self, messages: Sequence[Message]) -> str | None:
-        return self.answer(messages[-1].content)
+    async def reply(self, messages: Sequence[Message]) -> Message | None:
+        words = self.answer(messages[-1].content)
+        return None if words is None else Message("user", words)
+
+    def ends(self, message: Message) -> bool:
+        return False
 
     def close(self) -> None:
         pass
@@ -96,8 +101,8 @@ def _compiled(patterns: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
 class ScriptedUsers:
     identity = UserIdentity("scripted")
 
-    def start(self, task: Task, seed: int, session: str) -> ScriptedUser:
-        return ScriptedUser(task.written)
+    def start(self, scene: Scene, seed: int, session: str) -> Person:
+        return scene.scripted_person(seed)
 
     async def close(self) -> None:
         pass

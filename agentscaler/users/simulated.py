@@ -1,5 +1,5 @@
-"""The model-backed user. It opens with the task's own words; each further message is written by a model that knows the intent, the
-facts and the agenda, and is told to give facts only when asked. Its stop token ends the conversation.
+"""The model-backed user. A scene's `Role` says who it plays: its instructions, how it opens, the tools in its own hands and the words
+with which it leaves. Where a benchmark scripts its user, the script plays.
 
 A fault of its model is a `RolloutFault` of class `user_fault`: never blamed on the agent.
 """
@@ -14,12 +14,11 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentscaler.errors import ContextOverflow, FaultClass, RolloutFault
-from agentscaler.messages import Message
+from agentscaler.messages import Message, ToolCall, to_chat
 from agentscaler.rollout.record import UserIdentity
-from agentscaler.tasks.task import Task
+from agentscaler.rollout.scene import Person, Role, Scene
+from agentscaler.teachers.endpoint import usage_of
 from agentscaler.teachers.http import ChatEndpoint
-
-STOP = "###STOP###"
 
 
 class SimulatedUserConfig(BaseModel):
@@ -34,8 +33,11 @@ class SimulatedUsers:
         self._config, self.endpoint = config, endpoint
         self.identity = UserIdentity("simulated", config.model)
 
-    def start(self, task: Task, seed: int, session: str) -> SimulatedUser:
-        return SimulatedUser(task, self._config, self.endpoint, seed, session)
+    def start(self, scene: Scene, seed: int, session: str) -> Person:
+        role = scene.role()
+        if role is None:
+            return scene.scripted_person(seed)
+        return SimulatedUser(role, self._config, self.endpoint, seed, session)
 
     async def close(self) -> None:
         await self.endpoint.close()
@@ -44,44 +46,59 @@ class SimulatedUsers:
 class SimulatedUser:
     unmatched_questions = 0
 
-    def __init__(self, task: Task, config: SimulatedUserConfig, endpoint: ChatEndpoint, seed: int, session: str):
-        self._task, self._config, self._endpoint, self._seed = task, config, endpoint, seed
+    def __init__(self, role: Role, config: SimulatedUserConfig, endpoint: ChatEndpoint, seed: int, session: str):
+        self._role, self._config, self._endpoint, self._seed = role, config, endpoint, seed
         self._session = f"user-{session}"
 
-    async def opening(self) -> str:
-        return self._task.written.intent
+    async def opening(self, messages: Sequence[Message]) -> Message:
+        if self._role.opening is not None:
+            return Message("user", self._role.opening)
+        return await self._ask(messages)
 
-    async def reply(self, messages: Sequence[Message]) -> str | None:
-        """From the user's side the agent is the one who asks: roles change places, and tools are not seen."""
-        chat = [{"role": "system", "content": instructions(self._task)}]
-        for message in messages:
-            if message.role == "user":
-                chat.append({"role": "assistant", "content": message.content})
-            elif message.role == "assistant" and message.content:
-                chat.append({"role": "user", "content": message.content})
-        seed = zlib.crc32(f"{self._seed}:{len(chat)}".encode()) >> 1
-        payload = {"model": self._config.model, "messages": chat, "seed": seed, **self._config.sampling}
-        try:
-            answer = await self._endpoint.complete(self._session, orjson.dumps(payload))
-        except RolloutFault as fault:
-            raise RolloutFault(FaultClass.USER_FAULT, f"the simulated user: {fault.words}", fault.retryable) from None
-        except ContextOverflow as error:
-            raise RolloutFault(FaultClass.USER_FAULT, f"the simulated user's context: {error}", False) from None
-        words = (answer["choices"][0]["message"].get("content") or "").strip()
-        if not words:
-            raise RolloutFault(FaultClass.USER_FAULT, "the simulated user said nothing")
-        return None if STOP in words else words
+    async def reply(self, messages: Sequence[Message]) -> Message | None:
+        said = await self._ask(messages)
+        return None if self.ends(said) and not self._role.keeps_last else said
+
+    def ends(self, message: Message) -> bool:
+        return not message.tool_calls and any(token in message.content for token in self._role.stop_tokens)
 
     def close(self) -> None:
         self._endpoint.end(self._session)
 
+    async def _ask(self, messages: Sequence[Message]) -> Message:
+        chat = [{"role": "system", "content": self._role.instructions}, *from_the_persons_side(messages)]
+        seed = zlib.crc32(f"{self._seed}:{len(chat)}".encode()) >> 1
+        payload: dict[str, Any] = {"model": self._config.model, "messages": chat, "seed": seed}
+        if self._role.tools:
+            payload["tools"] = self._role.tools
+        try:
+            answer = await self._endpoint.complete(self._session, orjson.dumps(payload | self._config.sampling))
+        except RolloutFault as fault:
+            raise RolloutFault(FaultClass.USER_FAULT, f"the simulated user: {fault.words}", fault.retryable) from None
+        except ContextOverflow as error:
+            raise RolloutFault(FaultClass.USER_FAULT, f"the simulated user's context: {error}", False) from None
+        said = answer["choices"][0]["message"]
+        words = (said.get("content") or "").strip()
+        calls = tuple(
+            ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
+            for call in said.get("tool_calls") or ()
+            if self._role.tools
+        )
+        if not words and not calls:
+            raise RolloutFault(FaultClass.USER_FAULT, "the simulated user said nothing")
+        return Message("user", words, tool_calls=calls, usage=usage_of(answer))
 
-def instructions(task: Task) -> str:
-    written = task.written
-    facts = "".join(f"\n- Only when asked ({fact.question}): {fact.says}" for fact in written.facts.values())
-    later = "".join(f"\n- Once the agent has dealt with what came before: {words}" for words in written.then)
-    return (
-        "You play a person who talks to an assistant. Stay in that role; write one short message at a time. Never do the "
-        f"assistant's work, never invent details.\nWhat you want: {written.intent}{facts}{later}\n"
-        f"When all of it is done, or the assistant says that it cannot be done, answer only {STOP}"
-    )
+
+def from_the_persons_side(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The person is the one who asks the model: roles change places; the agent's calls and their results are not seen."""
+    chat: list[dict[str, Any]] = []
+    own: set[str | None] = set()
+    for message in messages:
+        if message.role == "user":
+            own.update(call.id for call in message.tool_calls)
+            chat.append(to_chat(message, keep_reasoning=False) | {"role": "assistant"})
+        elif message.role == "tool" and message.tool_call_id in own:
+            chat.append(to_chat(message, keep_reasoning=False))
+        elif message.role == "assistant" and message.content and not message.tool_calls:
+            chat.append({"role": "user", "content": message.content})
+    return chat

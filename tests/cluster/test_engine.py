@@ -18,6 +18,7 @@ import pytest
 from agentscaler.domain.store import load_domain
 from agentscaler.errors import ConfigError
 from agentscaler.messages import Message
+from agentscaler.rollout.scenes import open_scene
 from agentscaler.tasks.compile import compile_shipped
 from agentscaler.teachers.endpoint import EndpointTeacher
 from agentscaler.teachers.http import ChatEndpoint, EndpointConfig
@@ -136,7 +137,7 @@ async def test_real_turn(smollm2_url: str) -> None:
     assert chat is not None
     domain, task = load_domain("notes"), compile_shipped("notes")[0]
     teacher = EndpointTeacher(chat, ChatEndpoint(EndpointConfig(base_urls=(smollm2_url,))))
-    agent = teacher.start(task, domain, 1, "test")
+    agent = teacher.start(open_scene(task, domain), 1, "test")
     try:
         opening = [Message("system", domain.system_prompt()), Message("user", task.written.intent)]
         turn = await agent.reply(opening)

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from agentscaler.domain.domain import Domain
 from agentscaler.domain.store import load_domain
 from agentscaler.errors import FaultClass, RolloutFault
 from agentscaler.messages import Message
 from agentscaler.rollout.attempt import Played, PlaySettings, play
 from agentscaler.rollout.limits import Limits
 from agentscaler.rollout.record import UserIdentity, WorkItem, work_item
+from agentscaler.rollout.scene import Person, Scene
+from agentscaler.rollout.world_scene import WorldScene
 from agentscaler.tasks.compile import compile_shipped
-from agentscaler.tasks.task import Task
 from agentscaler.teachers.chat import Agent, TeacherIdentity
 from agentscaler.teachers.reference import ReferenceTeacher
 from agentscaler.users.scripted import ScriptedUser, ScriptedUsers
@@ -33,9 +33,9 @@ class Faulty:
     def __init__(self, *faults: Exception | None):
         self._faults = list(faults)
 
-    def start(self, task: Task, domain: Domain, seed: int, session: str) -> Agent:
+    def start(self, scene: Scene, seed: int, session: str) -> Agent:
         fault = self._faults.pop(0) if self._faults else None
-        return _Raises(fault) if fault else ReferenceTeacher().start(task, domain, seed, session)
+        return _Raises(fault) if fault else ReferenceTeacher().start(scene, seed, session)
 
     async def close(self) -> None:
         pass
@@ -72,9 +72,9 @@ class Watched:
         self.started = self.closed = 0
         self.reached = asyncio.Event()
 
-    def start(self, task: Task, domain: Domain, seed: int, session: str) -> Agent:
+    def start(self, scene: Scene, seed: int, session: str) -> Agent:
         self.started += 1
-        return _WatchedAgent(self, ReferenceTeacher().start(task, domain, seed, session))
+        return _WatchedAgent(self, ReferenceTeacher().start(scene, seed, session))
 
     async def close(self) -> None:
         pass
@@ -105,16 +105,17 @@ class _WatchedUsers(ScriptedUsers):
     def __init__(self, watched: Watched):
         self._watched = watched
 
-    def start(self, task: Task, seed: int, session: str) -> ScriptedUser:
+    def start(self, scene: Scene, seed: int, session: str) -> Person:
         if self._watched._start_fault:
             raise KeyError("no such person")
         self._watched.started += 1
-        return _WatchedUser(task, self._watched)
+        assert isinstance(scene, WorldScene)
+        return _WatchedUser(scene, self._watched)
 
 
 class _WatchedUser(ScriptedUser):
-    def __init__(self, task: Task, watched: Watched):
-        super().__init__(task.written)
+    def __init__(self, scene: WorldScene, watched: Watched):
+        super().__init__(scene.scripted_person(0)._task)
         self._watched = watched
 
     def close(self) -> None:

@@ -11,9 +11,10 @@ from agentscaler.errors import ContextOverflow
 from agentscaler.messages import Message, Outcome, ToolCall
 from agentscaler.rollout.converse import Conversation, converse
 from agentscaler.rollout.limits import Limits, StopReason
-from agentscaler.tasks.task import WrittenTask
+from agentscaler.rollout.world_scene import WorldScene
+from agentscaler.tasks.task import Task, WrittenTask
 from agentscaler.users.scripted import ScriptedUser
-from agentscaler.world.world import World
+from agentscaler.verify.funnel import VerifyMode
 
 TASK = WrittenTask.model_validate(
     {
@@ -45,10 +46,9 @@ class Script:
 
 
 async def talk(*messages: Message | Exception, **limits: int) -> Conversation:
-    environment = World.of(load_domain("notes"), 1).open()
-    return await converse(
-        Message("system", "system"), environment, Script(*messages), ScriptedUser(TASK), Limits.model_validate(limits)
-    )
+    task = Task(written=TASK, domain="notes", domain_fingerprint="", expected_diff={}, expected_calls=())
+    scene = WorldScene(task, load_domain("notes"), VerifyMode.STATE)
+    return await converse(scene, Script(*messages), ScriptedUser(TASK), Limits.model_validate(limits))
 
 
 def says(words: str) -> Message:

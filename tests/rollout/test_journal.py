@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentscaler.domain.domain import Domain
 from agentscaler.domain.store import load_domain
 from agentscaler.errors import FaultClass, RolloutFault
 from agentscaler.messages import Message
@@ -20,8 +19,8 @@ from agentscaler.rollout.attempt import PlaySettings, play
 from agentscaler.rollout.journal import Journal, read_turns
 from agentscaler.rollout.limits import Limits
 from agentscaler.rollout.record import Rollout, UserIdentity, WorkItem, work_item
+from agentscaler.rollout.scene import Scene
 from agentscaler.tasks.compile import compile_shipped
-from agentscaler.tasks.task import Task
 from agentscaler.teachers.chat import Agent
 from agentscaler.teachers.reference import ReferenceTeacher
 from agentscaler.users.scripted import ScriptedUsers
@@ -39,8 +38,8 @@ class Counting(ReferenceTeacher):
     def __init__(self, cut_at: int | None = None, fault_at: int | None = None):
         self.asked, self.cut_at, self.fault_at = 0, cut_at, fault_at
 
-    def start(self, task: Task, domain: Domain, seed: int, session: str) -> Agent:
-        agent = super().start(task, domain, seed, session)
+    def start(self, scene: Scene, seed: int, session: str) -> Agent:
+        agent = super().start(scene, seed, session)
         ask = agent.reply
 
         async def reply(messages: Sequence[Message]) -> Message:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from agentscaler.domain.store import load_domain
 from agentscaler.errors import ConfigError
 from agentscaler.messages import Message, Outcome, ToolCall, to_chat
+from agentscaler.rollout.scenes import open_scene
 from agentscaler.tasks.compile import compile_shipped
 from agentscaler.teachers.chat import ToolSchema
 from agentscaler.teachers.endpoint import (
@@ -27,9 +28,9 @@ from agentscaler.teachers.endpoint import (
     EndpointTeacher,
     EndpointTeacherConfig,
     engine_tools,
-    prepare,
 )
 from agentscaler.teachers.http import ChatEndpoint, EndpointConfig
+from tests.rollout.offering import offering
 from tests.teachers.served import asking, said, served
 
 TOOL = {
@@ -53,7 +54,7 @@ OPENING = [Message(role="system", content="Help."), Message(role="user", content
 
 def agent(endpoint: ChatEndpoint, tools: Sequence[ToolSchema] = (TOOL,), **settings: Any) -> EndpointAgent:
     config = EndpointTeacherConfig(model="m", **settings)
-    return EndpointAgent(config, endpoint, prepare(config, tools), (), 7, "session-1")
+    return EndpointTeacher(config, endpoint).start(offering(tools), 7, "session-1")
 
 
 @pytest.mark.asyncio
@@ -217,7 +218,8 @@ def test_shots_stand_behind_the_system_message_and_hide_the_solution() -> None:
     domain, task = load_domain("notes"), compile_shipped("notes")[0]
     teacher = EndpointTeacher(EndpointTeacherConfig(model="m", shots=2), UNASKED)
     sent = [
-        json.loads(teacher.start(task, domain, 1, f"session-{n}")._body([*OPENING, DONE]))["messages"] for n in (1, 2)
+        json.loads(teacher.start(open_scene(task, domain), 1, f"session-{n}")._body([*OPENING, DONE]))["messages"]
+        for n in (1, 2)
     ]
     assert sent[0] == sent[1]
     assert [sent[0][0], *sent[0][-2:]] == [to_chat(m, False) for m in [*OPENING, DONE]]

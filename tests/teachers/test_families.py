@@ -24,11 +24,12 @@ import pytest
 import yaml
 
 from agentscaler.messages import Message
-from agentscaler.teachers.endpoint import EndpointAgent, EndpointTeacherConfig, prepare
+from agentscaler.teachers.endpoint import EndpointTeacher, EndpointTeacherConfig
 from agentscaler.teachers.http import ChatEndpoint, EndpointConfig
 from cluster.config import RolloutConfig
 from cluster.parts import TeacherSpec
 from jobs.compose import CONF, compose
+from tests.rollout.offering import offering
 
 FOLDER = Path(__file__).parent / "families"
 FAMILIES = [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
@@ -73,7 +74,7 @@ async def play(url: str, config: EndpointTeacherConfig, turns: list[dict[str, An
     """The whole conversation, and where in it each of the model's turns stands."""
     await ask("POST", f"{url}/script", [turn["says"] for turn in turns])
     endpoint = ChatEndpoint(EndpointConfig(base_urls=(f"{url}/v1",), max_retries=0))
-    agent = EndpointAgent(config, endpoint, prepare(config, TOOLS), (), 7, "session")
+    agent = EndpointTeacher(config, endpoint).start(offering(TOOLS), 7, "session")
     said, places = list(OPENING), []
     try:
         for turn in turns:

@@ -38,7 +38,7 @@ SHIPPED = {task.id: task for task in load_written(domain_folder("notes") / "task
 
 
 def test_opening_is_the_intent() -> None:
-    assert asyncio.run(ScriptedUser(TASK).opening()) == "Share my note."
+    assert asyncio.run(ScriptedUser(TASK).opening(())) == Message("user", "Share my note.")
 
 
 def test_facts_are_told_when_asked_for_and_not_before() -> None:
@@ -158,7 +158,7 @@ def test_a_fact_needs_a_way_to_be_asked_for() -> None:
 
 def test_reply_answers_the_last_message() -> None:
     messages = [Message("user", "Share my note."), Message("assistant", "Who?")]
-    assert asyncio.run(ScriptedUser(TASK).reply(messages)) == "Emil."
+    assert asyncio.run(ScriptedUser(TASK).reply(messages)) == Message("user", "Emil.")
 
 
 @given(st.lists(st.text(max_size=40), min_size=20, max_size=20))

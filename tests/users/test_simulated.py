@@ -6,12 +6,16 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
+from agentscaler.domain.store import load_domain
 from agentscaler.errors import FaultClass, RolloutFault
 from agentscaler.messages import Message, Outcome, ToolCall
+from agentscaler.rollout.scene import Person
+from agentscaler.rollout.scenes import open_scene
+from agentscaler.rollout.world_scene import STOP
 from agentscaler.tasks.compile import compile_shipped
 from agentscaler.teachers.http import ChatEndpoint
 from agentscaler.teachers.routing import Load, Router
-from agentscaler.users.simulated import STOP, SimulatedUser, SimulatedUserConfig, SimulatedUsers
+from agentscaler.users.simulated import SimulatedUserConfig, SimulatedUsers
 from tests.teachers.served import asking, error, said, served
 
 TALK = [
@@ -23,9 +27,9 @@ TALK = [
 ]
 
 
-def person(endpoint: ChatEndpoint) -> SimulatedUser:
+def person(endpoint: ChatEndpoint) -> Person:
     users = SimulatedUsers(SimulatedUserConfig(model="u", sampling={"temperature": 0.5}), endpoint)
-    return users.start(compile_shipped("notes")[0], 5, "r1")
+    return users.start(open_scene(compile_shipped("notes")[0], load_domain("notes")), 5, "r1")
 
 
 @pytest.mark.asyncio
@@ -34,8 +38,8 @@ async def test_it_sees_its_own_side_and_ends_its_session() -> None:
     async with served(lambda n: said(" The garden plan. ")) as server, asking(router=router) as endpoint:
         router.update({server.url: Load()})
         user = person(endpoint)
-        assert await user.opening() == compile_shipped("notes")[0].written.intent
-        assert await user.reply(TALK) == "The garden plan."
+        assert await user.opening(TALK[:1]) == Message("user", compile_shipped("notes")[0].written.intent)
+        assert await user.reply(TALK) == Message("user", "The garden plan.")
         assert router.loads()[server.url].sessions == 1
         user.close()
         assert router.loads()[server.url].sessions == 0

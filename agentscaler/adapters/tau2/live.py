@@ -10,6 +10,7 @@ Invariant: the live database is as it was loaded whenever no step runs. Not thre
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from copy import deepcopy
@@ -34,6 +35,7 @@ class LiveWorld:
         self._environment = domain.environment()
         self.reference_ends: dict[str, Tau2Environment] = {}  # by task, see score.py
         self._loaded_json: dict[Place, str | None] = {}
+        self._loaded_places: dict[Place, str] | None = None
         self._watch = Watch()
         self._databases: list[tuple[Any, BaseModel]] = []
         self._collections: dict[tuple[str, str], Collection] = {}
@@ -95,6 +97,26 @@ class LiveWorld:
             after[place] = watch.own(self._collections[whose, field][key], seen)
         return after, watch.unusual
 
+    def misfit(self, requestor: str, name: str, arguments: dict[str, Any], is_tool: bool = True) -> str:
+        """Why a call could not even be made: no such tool (or function), or other parameters. Empty where it could."""
+        kit = self._environment.tools if requestor == "assistant" else self._environment.user_tools
+        if kit is None:
+            return f"the {requestor} has no tools"
+        function = kit.tools.get(name) if is_tool else getattr(kit, name, None)
+        if function is None:
+            return f"there is no tool {name} of the {requestor}"
+        try:
+            inspect.signature(function).bind(**arguments)
+        except TypeError as error:
+            return f"{name}: {error}"
+        return ""
+
+    def loaded_places(self) -> dict[Place, str]:
+        """The whole database as loaded, by record; made once, where environments have databases of their own."""
+        if self._loaded_places is None:
+            self._loaded_places = places_of(self.domain.environment())
+        return self._loaded_places
+
     def json_of(self, place: Place) -> str | None:
         """A loaded record as the package hashes it; None where there is none."""
         if place not in self._loaded_json:
@@ -129,6 +151,25 @@ def _class_values(kit: Any) -> list[tuple[str, Any]]:
         for name, value in vars(cls).items()
         if isinstance(value, BaseModel | dict | list | set) and not name.startswith("__")
     ]
+
+
+def places_of(environment: Any) -> dict[Place, str]:
+    """Every record of a package environment: an entry of a field that is a dict or a list, or the field itself."""
+    found: dict[Place, str] = {}
+    for whose, attribute in _KITS:
+        kit = getattr(environment, attribute)
+        if kit is None or kit.db is None:
+            continue
+        for field, value in kit.db.model_dump().items():
+            entries = (
+                value.items()
+                if isinstance(value, dict)
+                else enumerate(value)
+                if isinstance(value, list)
+                else [("", value)]
+            )
+            found |= {(whose, field, str(key)): json_text(entry) for key, entry in entries}
+    return found
 
 
 def json_text(record: Any) -> str:
@@ -209,7 +250,12 @@ class Tau2Environment:
         return self._hashes() == other._hashes()
 
     def changes(self) -> dict[Place, str]:
-        """Records that differ from the loaded ones, as JSON text."""
+        """Records that differ from the loaded ones, as JSON text; `null` where one is gone."""
+        if self._own is not None:
+            loaded = self._world.loaded_places()
+            now = places_of(self._own)
+            gone = {place: "null" for place in loaded if place not in now}
+            return {place: text for place, text in now.items() if loaded.get(place) != text} | gone
         found = {place: json_text(record) for place, record in self._owned.items()}
         return {place: text for place, text in found.items() if text != self._world.json_of(place)}
 

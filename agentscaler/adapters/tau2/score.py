@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from agentscaler.adapters.tau2.live import LiveWorld, Tau2Environment
+from agentscaler.adapters.tau2.live import LiveWorld, Step, Tau2Environment
 
 GRADED_STOPS = frozenset({"agent_stop", "user_stop"})
 KNOWN_BASES = frozenset({"DB", "ENV_ASSERTION", "NL_ASSERTION", "ACTION", "COMMUNICATE"})
@@ -41,8 +41,12 @@ class Said:
 
 def begin(environment: Tau2Environment, task: Any) -> None:
     """Bring a fresh environment to where the task begins: data, actions, then the history's calls."""
+    environment.take(beginning(task))
+
+
+def beginning(task: Any) -> Step:
     data, actions, history = _initial(task)
-    environment.take(lambda own: own.set_state(deepcopy(data), deepcopy(actions), history))
+    return lambda own: own.set_state(deepcopy(data), deepcopy(actions), history)
 
 
 def score(world: LiveWorld, task: Any, environment: Tau2Environment, said: Said, stop: str) -> Score:

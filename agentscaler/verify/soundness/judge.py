@@ -15,7 +15,7 @@ from agentscaler.messages import Message, Outcome, ToolCall
 from agentscaler.rollout.limits import StopReason
 from agentscaler.tasks.arguments import resolve
 from agentscaler.tasks.task import Call, Say, Task
-from agentscaler.teachers.reference import closing_words
+from agentscaler.teachers.replay import closing_words
 from agentscaler.verify.funnel import verify
 from agentscaler.verify.soundness.tables import End
 from agentscaler.verify.verdict import Verdict

@@ -10,7 +10,7 @@ from random import Random
 from agentscaler.messages import Message
 from agentscaler.rollout.limits import StopReason
 from agentscaler.tasks.task import Answer, Say
-from agentscaler.teachers.reference import closing_words
+from agentscaler.teachers.replay import closing_words
 from agentscaler.verify.soundness.mutant import Material, Mutant, Operator
 from agentscaler.verify.soundness.wordings import CHATTER, NO_REFUSALS, REFUSALS
 
