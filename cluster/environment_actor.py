@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from agentscaler.adapters.benchmark import AnyDomain, AnyTask
+from agentscaler.benchmark import AnyDomain, AnyTask
 from agentscaler.rollout.attempt import Played, PlaySettings, play
 from agentscaler.rollout.journal import Journal
 from agentscaler.rollout.record import UserIdentity, WorkItem, work_item

@@ -15,8 +15,7 @@ import polars as pl
 from pydantic import ConfigDict, Field, model_validator
 
 from agentscaler.adapters.acebench.scores import count_dialogues, scores
-from agentscaler.adapters.benchmark import AnyTask, BenchmarkDomain, BenchmarkTask
-from agentscaler.adapters.loaded import Loaded
+from agentscaler.benchmark import AnyTask, BenchmarkDomain, BenchmarkTask, Loaded
 from agentscaler.canonical import digest
 from agentscaler.domain.store import shipped_domains
 from agentscaler.errors import ConfigError
@@ -138,11 +137,14 @@ class _Ends:
     def __init__(self) -> None:
         self.stop_reasons, self.user_ends = Counter[str](), Counter[str]()
         self.tokens = {"teacher": Counter[str](), "user": Counter[str]()}
-        self.unjudged = 0
+        self.unjudged = self.passed_unchecked = 0
 
     def count(self, row: dict[str, Any]) -> None:
         self.stop_reasons[row["stop_reason"]] += 1
-        self.unjudged += row["verdict"]["outcome"] == VerdictOutcome.VOID
+        verdict = row["verdict"]
+        self.unjudged += verdict["outcome"] == VerdictOutcome.VOID
+        # A benchmark's rules may let a wrong value pass; its adapter then says which.
+        self.passed_unchecked += verdict["outcome"] == VerdictOutcome.ACCEPTED and bool(verdict["reasons"])
         last = row["messages"][-1]
         if last["role"] == "user" and "###" in last["content"]:
             self.user_ends[last["content"].split("###")[1].strip().lower()] += 1
@@ -153,6 +155,7 @@ class _Ends:
     def figures(self) -> dict[str, Any]:
         return {
             "unjudged": self.unjudged,
+            "passed_unchecked": self.passed_unchecked,
             "stop_reasons": dict(sorted(self.stop_reasons.items())),
             "user_ends": dict(sorted(self.user_ends.items())),
             "tokens": {role: dict(counts) for role, counts in self.tokens.items() if counts},

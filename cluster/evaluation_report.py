@@ -27,7 +27,7 @@ def log(client: MlflowClient, experiment_id: str, run_id: str, key: str, label: 
     client.set_tag(run_id, KEY_TAG, key)  # last: from here on others compare themselves with this run
     client.set_tag(run_id, "mlflow.note.content", words(figures, label))
     drawn = {"passes.png": draw_passes(figures)}
-    drawn |= {f"{group}.png": draw_groups(figures, group, title) for group, title in _GROUPS.items()}
+    drawn |= {f"passes_{group}.png": draw_groups(figures, group, title) for group, title in _GROUPS.items()}
     if earlier:
         drawn["comparison.png"] = draw_comparison([(label, figures), *earlier])
     for file, figure in drawn.items():

@@ -15,7 +15,7 @@ from random import Random
 import numpy as np
 import yaml
 
-from agentscaler.adapters.benchmark import AnyDomain, AnyTask
+from agentscaler.benchmark import AnyDomain, AnyTask
 from agentscaler.canonical import digest
 from agentscaler.domain.store import read_domains, write_domains
 from agentscaler.errors import ConfigError, ShardError

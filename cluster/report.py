@@ -51,6 +51,7 @@ class Report:
         self._last_tick = 0.0
         self._step = 0
         self._ended = False
+        self._at_end: list[tuple[str, tuple[Any, ...]]] = []
         self.run_id: str | None = None
 
     def __enter__(self) -> Self:
@@ -88,9 +89,9 @@ class Report:
             publish(exported, {"run": run, "role": role})
         self._send("metrics", values, self._step)
 
-    def send(self, method: str, *args: Any) -> None:
-        """To the tracker, where there is one."""
-        self._send(method, *args)
+    def at_end(self, method: str, *args: Any) -> None:
+        """For the tracker, after the job's own figures and before the run ends."""
+        self._at_end.append((method, args))
 
     def end(self, summary: dict[str, Any], ran: Ran) -> None:
         """Funnel, sample of traces, lineage, final figures."""
@@ -115,6 +116,8 @@ class Report:
             self._send("dataset", "rollouts", lineage, str(self._plan.output), finished, "output")
             for rollout in sample_rollouts(self._plan.output, self._config.tracking.traces):
                 self._send("rollout", rollout)
+        for method, args in self._at_end:
+            self._send(method, *args)
         self._ask("finish", summary, "FINISHED")
         self._ended = True
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 
-from agentscaler.adapters.loaded import Loaded
+from agentscaler.benchmark import Loaded
 from agentscaler.errors import ConfigError
 from agentscaler.shards.manifest import Fenced
 from cluster.committer import OutputError
@@ -72,7 +72,7 @@ def _run(config: EvaluateConfig, plan: Plan, epoch: int, loaded: Loaded, hands: 
         figures = evaluation_figures(plan, loaded)
         if config.export:
             export(plan, config.limits)
-        report.send("evaluation", comparison_key(config, plan), run_label(config, plan), figures)
+        report.at_end("evaluation", comparison_key(config, plan), run_label(config, plan), figures)
         path = write_summary(plan, config, ran, report, figures)
     for line in closing_words(figures):
         print(line, file=sys.stderr)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
-from agentscaler.adapters.benchmark import AnyDomain, BenchmarkDomain
+from agentscaler.benchmark import AnyDomain, BenchmarkDomain
 from agentscaler.domain.domain import Domain
 from agentscaler.errors import DomainError, ShardError
 from agentscaler.shards.storage import AnyPath, input_file, replacing

@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agentscaler.adapters.benchmark import AnyDomain
+from agentscaler.benchmark import AnyDomain
 from agentscaler.errors import FaultClass, RolloutFault
 from agentscaler.rollout.converse import converse
 from agentscaler.rollout.journal import Journal, Kept

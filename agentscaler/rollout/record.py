@@ -18,7 +18,7 @@ from agentscaler.teachers.chat import TeacherIdentity
 from agentscaler.verify.verdict import Verdict
 
 if TYPE_CHECKING:
-    from agentscaler.adapters.benchmark import AnyTask
+    from agentscaler.benchmark import AnyTask
 
 SCHEMA_VERSION = 1
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import orjson
 
-from agentscaler.adapters.benchmark import AnyDomain, AnyTask
+from agentscaler.benchmark import AnyDomain, AnyTask
 from agentscaler.domain.domain import Domain
 from agentscaler.rollout.record import Rollout
 from agentscaler.rollout.scene import Actor

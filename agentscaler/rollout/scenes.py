@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from agentscaler.adapters.benchmark import AnyDomain, AnyTask, BenchmarkDomain, BenchmarkTask
+from agentscaler.benchmark import AnyDomain, AnyTask, BenchmarkDomain, BenchmarkTask
 from agentscaler.domain.domain import Domain
 from agentscaler.rollout.scene import Scene
 from agentscaler.rollout.world_scene import WorldScene

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agentscaler.adapters.benchmark import AnyTask
+from agentscaler.benchmark import AnyTask
 from agentscaler.errors import ShardError
 from agentscaler.rollout.record import Rollout
 from agentscaler.shards import schema

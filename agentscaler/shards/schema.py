@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from agentscaler.adapters.benchmark import AnyTask, BenchmarkTask
+from agentscaler.benchmark import AnyTask, BenchmarkTask
 from agentscaler.canonical import canonical_json
 from agentscaler.errors import ShardError
 from agentscaler.messages import Message, Outcome, ToolCall, Usage

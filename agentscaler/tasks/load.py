@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from agentscaler.adapters.benchmark import AnyDomain, AnyTask
+from agentscaler.benchmark import AnyDomain, AnyTask
 from agentscaler.domain.domain import Domain
 from agentscaler.domain.store import load_domain, read_domains
 from agentscaler.errors import ConfigError

@@ -59,10 +59,11 @@ class _OneRandomCall:
 
     def __init__(self, scene: Scene, seed: int):
         self._tools = [schema["function"] for schema in scene.toolbox.schemas]
+        self._num_before = len(scene.opening)
         self._random = Random(seed)
 
     async def reply(self, messages: Sequence[Message]) -> Message:
-        if any(message.role == "assistant" for message in messages):
+        if any(message.role == "assistant" for message in messages[self._num_before :]):
             return Message("assistant", "Done.")
         tool = self._random.choice(self._tools)
         said = " ".join(m.content for m in messages if m.role == "user")

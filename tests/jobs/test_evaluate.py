@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from agentscaler.shards.files import read_rollouts, shard_paths
+from cluster.traces import build_trace
 from tests.conftest import RunJob
 
 LOCAL = ["cluster=in_process", "tracking=none"]
@@ -51,6 +52,12 @@ def test_references_of_tau2_again_with_more_trials_and_read_again(run_job: RunJo
         assert run.returncode == 0, run.stderr[-3000:]
         again = json.loads((tmp_path / domain / "summary.json").read_text())
         assert (again["simulations"], again["agree"], again["disagree"]) == (count, count, 0)
+
+    some = next(one for one in read_rollouts(tmp_path / "o") if one.state_changes != "{}" and one.domain == "airline")
+    shown = run_job("show", f"input={tmp_path / 'o'}", f"rollout={some.rollout_id}")
+    assert shown.returncode == 0 and "agent.reservations(" in shown.stdout
+    _, spans = build_trace(some, "run", "1")
+    assert len(spans) > len(some.messages) // 2
 
     run = run_job("reverify", f"input={tmp_path / 'o'}", "tracking=none", f"output={tmp_path / 'again'}")
     assert run.returncode == 0, run.stderr[-3000:]

@@ -18,7 +18,7 @@ from agentscaler.adapters.acebench.call_text import Call, read_arguments
 from agentscaler.adapters.acebench.checkout import NEEDED, Checkout, find_checkout, load_checkout
 from agentscaler.adapters.acebench.functions import offer
 from agentscaler.adapters.acebench.prompts import FINISHED, agent_prompt
-from agentscaler.adapters.benchmark import BenchmarkDomain, BenchmarkTask
+from agentscaler.benchmark import BenchmarkDomain, BenchmarkTask, diff_of
 from agentscaler.canonical import canonical_json, digest
 from agentscaler.errors import ConfigError
 from agentscaler.messages import Message, Outcome, ToolCall
@@ -88,7 +88,7 @@ class AgentScene:
             share = process_accuracy(self._made(messages), self.task.data["mile_stone"])
             told = (*reasons[:MAX_REASONS], f"process accuracy {share:.3f}")
             verdict = Verdict(VerdictOutcome.REJECTED, Stage.STATE_MATCH, told, tuple(reasons[:MAX_REASONS]))
-        return End(verdict, canonical_json(changed), tuple(changed))
+        return End(verdict, canonical_json(diff_of(changed)), tuple(f"{table}/{key}" for table, key in changed))
 
     def _made(self, messages: Sequence[Message]) -> list[list[Call]]:
         """The agent's calls, message by message; those whose arguments are no JSON object were never made."""
@@ -105,20 +105,25 @@ class AgentScene:
         pass
 
 
-def changes(start: Sequence[Mapping[str, Any]], end: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The saved attributes that are no longer what they were, one entry for each key of those that are objects."""
+Place = tuple[str, str]  # class and attribute, or the entry of one that is an object: `MessageApi`, `inbox/7`
+
+
+def changes(start: Sequence[Mapping[str, Any]], end: Sequence[Mapping[str, Any]]) -> dict[Place, tuple[Any, Any]]:
+    """The saved attributes that are no longer what they were, before and after."""
     before, after = _flat(start), _flat(end)
     keys = [*after, *(key for key in before if key not in after)]
-    return {key: after.get(key) for key in keys if key not in before or before[key] != after.get(key)}
+    return {
+        key: (before.get(key), after.get(key)) for key in keys if key not in before or before[key] != after.get(key)
+    }
 
 
-def _flat(state: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(state: Sequence[Mapping[str, Any]]) -> dict[Place, Any]:
+    found: dict[Place, Any] = {}
     for one in state:
         for name, attributes in one.items():
             for key, value in attributes.items():
                 parts = {f"/{part}": item for part, item in value.items()} if isinstance(value, dict) else {"": value}
-                found.update({f"{name}.{key}{part}": item for part, item in parts.items()})
+                found.update({(name, f"{key}{part}"): item for part, item in parts.items()})
     return found
 
 

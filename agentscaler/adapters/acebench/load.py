@@ -19,8 +19,7 @@ from agentscaler.adapters.acebench.checkout import NEEDED, REPOSITORY, Checkout,
 from agentscaler.adapters.acebench.history import read_history
 from agentscaler.adapters.acebench.match import tool_of
 from agentscaler.adapters.acebench.scores import AGENT, KINDS, NORMAL, SPECIAL
-from agentscaler.adapters.benchmark import BenchmarkDomain, BenchmarkTask
-from agentscaler.adapters.loaded import Loaded
+from agentscaler.benchmark import BenchmarkDomain, BenchmarkTask, Loaded
 from agentscaler.errors import ConfigError
 
 DOMAINS = {"normal": NORMAL, "special": SPECIAL, "agent": AGENT}

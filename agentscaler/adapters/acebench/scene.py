@@ -17,7 +17,7 @@ from agentscaler.adapters.acebench.load import answers_of
 from agentscaler.adapters.acebench.match import match_calls, tool_of
 from agentscaler.adapters.acebench.prompts import answer_prompt
 from agentscaler.adapters.acebench.special import Truth, check_words, right_words
-from agentscaler.adapters.benchmark import BenchmarkDomain, BenchmarkTask
+from agentscaler.benchmark import BenchmarkDomain, BenchmarkTask
 from agentscaler.canonical import canonical_json, digest
 from agentscaler.messages import Message, Outcome, ToolCall
 from agentscaler.rollout.limits import StopReason

@@ -22,9 +22,9 @@ from decimal import localcontext
 from functools import cache
 from typing import Any
 
-from agentscaler.adapters.benchmark import BenchmarkTask
 from agentscaler.adapters.bfcl.calls import Call
 from agentscaler.adapters.bfcl.package import bfcl
+from agentscaler.benchmark import BenchmarkTask
 from agentscaler.messages import Outcome
 
 ERROR = "Error during execution: "

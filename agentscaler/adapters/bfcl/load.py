@@ -12,12 +12,11 @@ from typing import Any
 
 import orjson
 
-from agentscaler.adapters.benchmark import BenchmarkDomain, BenchmarkTask
 from agentscaler.adapters.bfcl.calls import parse_call
 from agentscaler.adapters.bfcl.environment import fault_of_beginning, functions_of, signature_of
 from agentscaler.adapters.bfcl.functions import tool_from
 from agentscaler.adapters.bfcl.package import VERSION, WORLDS, bfcl
-from agentscaler.adapters.loaded import Loaded
+from agentscaler.benchmark import BenchmarkDomain, BenchmarkTask, Loaded
 from agentscaler.errors import ConfigError
 
 DOMAINS = ("base", "miss_func", "miss_param", "long_context")

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 import orjson
 
-from agentscaler.adapters.benchmark import BenchmarkDomain, BenchmarkTask
 from agentscaler.adapters.bfcl.calls import Call, read_call
 from agentscaler.adapters.bfcl.environment import ERROR, BfclEnvironment, functions_of, open_environment, signature_of
 from agentscaler.adapters.bfcl.functions import chosen, with_note
 from agentscaler.adapters.bfcl.package import bfcl
 from agentscaler.adapters.bfcl.score import reference_of, score, turns_of
+from agentscaler.benchmark import BenchmarkDomain, BenchmarkTask, diff_of
 from agentscaler.canonical import canonical_json, digest
 from agentscaler.messages import Message, Outcome, ToolCall
 from agentscaler.rollout.limits import StopReason
@@ -88,7 +88,12 @@ class BfclScene:
             verdict = Verdict(VerdictOutcome.ACCEPTED)
         else:
             verdict = Verdict(VerdictOutcome.REJECTED, found.stage, (found.reason,), found.state_diff)
-        return End(verdict, canonical_json(found.changed), tuple(found.changed))
+        # By class; the path below it is the key: `TradingBot`, `orders.12446.status`.
+        changed = {
+            (path.partition(".")[0], path.partition(".")[2]): (one.get("before"), one.get("after"))
+            for path, one in found.changed.items()
+        }
+        return End(verdict, canonical_json(diff_of(changed)), tuple(f"{table}/{key}" for table, key in changed))
 
     def close(self) -> None:
         self._environment = None

@@ -18,11 +18,11 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from agentscaler.adapters.benchmark import BenchmarkTask
 from agentscaler.adapters.bfcl.calls import Call, parse_call, read_call
 from agentscaler.adapters.bfcl.changes import Change, changes, plain, spell
 from agentscaler.adapters.bfcl.environment import open_environment
 from agentscaler.adapters.bfcl.package import bfcl
+from agentscaler.benchmark import BenchmarkTask
 from agentscaler.messages import Message
 from agentscaler.verify.verdict import Stage
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from agentscaler.adapters.benchmark import BenchmarkDomain, BenchmarkTask
 from agentscaler.adapters.tau2.package import VERSION
 from agentscaler.adapters.tau2.scene import live_world, parse_arguments, parse_task, said_in
 from agentscaler.adapters.tau2.score import Score, begin, score
+from agentscaler.benchmark import BenchmarkDomain, BenchmarkTask
 from agentscaler.messages import Outcome
 from agentscaler.rollout.limits import StopReason
 from agentscaler.rollout.record import Rollout

@@ -259,6 +259,10 @@ class Tau2Environment:
         found = {place: json_text(record) for place, record in self._owned.items()}
         return {place: text for place, text in found.items() if text != self._world.json_of(place)}
 
+    def before(self, place: Place) -> str | None:
+        """The record as it was loaded, as JSON text."""
+        return self._world.json_of(place) if self._own is None else self._world.loaded_places().get(place)
+
     def _hashes(self) -> tuple[str | None, str | None]:
         if self._own is None:
             self._move_out()

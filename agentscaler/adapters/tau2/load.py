@@ -13,12 +13,11 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from agentscaler.adapters.benchmark import BenchmarkDomain, BenchmarkTask
-from agentscaler.adapters.loaded import Loaded
 from agentscaler.adapters.tau2.live import LiveWorld
 from agentscaler.adapters.tau2.package import VERSION, check_installed
 from agentscaler.adapters.tau2.prompts import agent_prompt
 from agentscaler.adapters.tau2.score import KNOWN_BASES, begin, beginning, reference_end
+from agentscaler.benchmark import BenchmarkDomain, BenchmarkTask, Loaded
 from agentscaler.errors import ConfigError
 
 DOMAINS = ("airline", "retail", "telecom")

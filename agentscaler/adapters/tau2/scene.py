@@ -11,17 +11,18 @@ from typing import Any
 
 import orjson
 
-from agentscaler.adapters.benchmark import BenchmarkDomain, BenchmarkTask
-from agentscaler.adapters.tau2.live import LiveWorld
+from agentscaler.adapters.tau2.live import LiveWorld, Tau2Environment
 from agentscaler.adapters.tau2.package import load_domain
 from agentscaler.adapters.tau2.prompts import greeting, user_instructions
 from agentscaler.adapters.tau2.reference import ReferenceAgent, ReferencePerson
 from agentscaler.adapters.tau2.score import Said, Score, begin, reference_end, score
+from agentscaler.benchmark import BenchmarkDomain, BenchmarkTask, diff_of
 from agentscaler.canonical import canonical_json
 from agentscaler.messages import Message, Outcome, ToolCall
 from agentscaler.rollout.limits import StopReason
 from agentscaler.rollout.scene import Actor, End, Role, Toolbox
 from agentscaler.verify.verdict import Stage, Verdict, VerdictOutcome
+from agentscaler.world.compare import explain
 from agentscaler.world.environment import CallResult
 
 STOP_TOKENS = ("###STOP###", "###TRANSFER###", "###OUT-OF-SCOPE###")
@@ -77,27 +78,24 @@ class Tau2Scene:
         return ReferenceAgent(self.task, self.num_calls)
 
     def judge(self, messages: Sequence[Message], stop_reason: StopReason) -> End:
-        changes = self._environment.changes()
-        said = said_in(messages)
-        found = score(self._world, self.task, self._environment, said, stop_reason.value)
-        lines = [] if found.db_match in (None, True) else self._explain(changes)
-        named = {"/".join(place): text for place, text in changes.items()}
-        return End(verdict_of(found, self.task, lines), canonical_json(named), tuple(named))
+        changed = changed_by(self._environment)
+        found = score(self._world, self.task, self._environment, said_in(messages), stop_reason.value)
+        diff, lines = diff_of(changed), []
+        if found.db_match is False:
+            lines = explain(diff_of(changed_by(reference_end(self._world, self.task))), diff)
+        keys = tuple(f"{table}/{key}" for table, key in sorted(changed))
+        return End(verdict_of(found, self.task, lines), canonical_json(diff), keys)
 
     def close(self) -> None:
         pass
 
-    def _explain(self, changes: dict[Any, str]) -> list[str]:
-        """Record by record, where the end parts from the reference's."""
-        wanted = reference_end(self._world, self.task).changes()
-        lines = [f"missing: {'/'.join(place)} {text}" for place, text in wanted.items() if place not in changes]
-        lines += [f"unexpected: {'/'.join(place)} {text}" for place, text in changes.items() if place not in wanted]
-        lines += [
-            f"different: {'/'.join(place)} {changes[place]} for {text}"
-            for place, text in wanted.items()
-            if place in changes and changes[place] != text
-        ]
-        return [line[:600] for line in lines]
+
+def changed_by(environment: Tau2Environment) -> dict[tuple[str, str], tuple[Any, Any]]:
+    """Records that are no longer as loaded, before and after: by database and collection (`agent.reservations`) and key."""
+    return {
+        (f"{whose}.{field}", key): (orjson.loads(environment.before((whose, field, key)) or "null"), orjson.loads(text))
+        for (whose, field, key), text in environment.changes().items()
+    }
 
 
 def verdict_of(found: Score, task: Any, lines: Sequence[str] = ()) -> Verdict:

@@ -194,8 +194,11 @@ async def test_references_end_where_the_loader_said(open_agent, kind, number, ri
     assert (end.verdict.outcome is VerdictOutcome.ACCEPTED) is right
     if number == 1:
         changed = orjson.loads(end.state_changes)
-        assert changed == {"BaseApi.wifi": True, "MessageApi.inbox/2": {"to": "Bo", "text": "At Domino's"}}
-        assert set(end.net_keys) == set(changed)
+        assert changed == {
+            "BaseApi": [{"op": "update", "key": {"key": "wifi"}, "columns": {"value": True}}],
+            "MessageApi": [{"op": "insert", "key": {"key": "inbox/2"}, "columns": {"to": "Bo", "text": "At Domino's"}}],
+        }
+        assert set(end.net_keys) == {"BaseApi/wifi", "MessageApi/inbox/2"}
     if not right:
         assert end.verdict.stage is Stage.STATE_MATCH
         assert "process accuracy 1.000" in end.verdict.reasons and end.verdict.state_diff

@@ -16,12 +16,12 @@ from bfcl_eval.eval_checker.multi_turn_eval import multi_turn_utils
 from bfcl_eval.eval_checker.multi_turn_eval.func_source_code import long_context, posting_api
 from bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker import multi_turn_checker
 
-from agentscaler.adapters.benchmark import BenchmarkDomain, BenchmarkTask
 from agentscaler.adapters.bfcl.calls import Call
 from agentscaler.adapters.bfcl.environment import functions_of, is_long_context, signature_of
 from agentscaler.adapters.bfcl.load import load
 from agentscaler.adapters.bfcl.package import bfcl
 from agentscaler.adapters.bfcl.score import reference_of
+from agentscaler.benchmark import BenchmarkDomain, BenchmarkTask
 
 Turns = list[list[list[Call]]]
 LOADED = load()

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import orjson
 import pytest
 
-from agentscaler.adapters.benchmark import BenchmarkTask
 from agentscaler.adapters.bfcl.functions import PYTHON_NOTE
 from agentscaler.adapters.bfcl.package import bfcl
 from agentscaler.adapters.bfcl.scene import BfclScene, ReferenceAgent, open_scene
 from agentscaler.adapters.bfcl.score import reference_of
+from agentscaler.benchmark import BenchmarkTask
 from agentscaler.messages import Message, Outcome, ToolCall
 from agentscaler.rollout.converse import Conversation, converse
 from agentscaler.rollout.limits import Limits, StopReason

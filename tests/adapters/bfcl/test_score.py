@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from agentscaler.adapters.benchmark import BenchmarkTask
 from agentscaler.adapters.bfcl.calls import Call, parse_call
 from agentscaler.adapters.bfcl.score import reference_of, score, turns_of
+from agentscaler.benchmark import BenchmarkTask
 from agentscaler.messages import Message, ToolCall
 from agentscaler.verify.verdict import Stage
 from tests.adapters.bfcl.beside import (

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from agentscaler.adapters.benchmark import BenchmarkDomain, BenchmarkTask
 from agentscaler.adapters.tau2.load import load
 from agentscaler.adapters.tau2.scene import Tau2Scene, open_scene
+from agentscaler.benchmark import BenchmarkDomain, BenchmarkTask
 from agentscaler.errors import ConfigError
 from agentscaler.messages import Message, Outcome, ToolCall
 from agentscaler.rollout.converse import Conversation, converse
@@ -100,7 +100,8 @@ def test_each_side_sees_its_own() -> None:
     assert own and end.verdict.outcome is VerdictOutcome.ACCEPTED
     assert all(not (m.role == "user" and m.tool_calls) and m.tool_call_id not in own for m in talk.shown)
     assert {m.tool_call_id for m in talk.messages} >= own
-    assert json.loads(end.state_changes) and set(end.net_keys) == set(json.loads(end.state_changes))
+    rows = [(table, row["key"]["key"]) for table, rows in json.loads(end.state_changes).items() for row in rows]
+    assert rows and sorted(end.net_keys) == sorted(f"{table}/{key}" for table, key in rows)
 
 
 def test_what_stands_before_the_conversation() -> None:
@@ -153,8 +154,10 @@ def test_a_wrong_end_is_explained_by_records() -> None:
     scene.call("agent", "cancel_reservation", '{"reservation_id": "EHGLP3"}')
     end = scene.judge(scene.opening, StopReason.AGENT_STOP)
     assert end.verdict.stage is Stage.STATE_MATCH
-    assert end.verdict.state_diff[0].startswith("unexpected: agent/reservations/EHGLP3 ")
-    assert end.net_keys == ("agent/reservations/EHGLP3",)
+    assert end.verdict.state_diff[0].startswith('agent.reservations: unexpected update {"key":"EHGLP3"} ')
+    assert end.net_keys == ("agent.reservations/EHGLP3",)
+    (row,) = json.loads(end.state_changes)["agent.reservations"]
+    assert row["columns"]["status"] == "cancelled" and "flights" not in row["columns"]
 
 
 def criteria(**changed: Any) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """Tasks and domains of public benchmarks, as they travel beside our own: in tasks.parquet, domains.parquet and to the workers.
 
 They hold the benchmark's own record of the task, and what its package or data must be for it to be played again. Everything that is
-specific to a benchmark is in its adapter: `load.py` reads tasks and domains, `scene.py` opens a scene on one.
+specific to a benchmark is in its adapter (`adapters/<benchmark>/`): `load.py` reads tasks and domains, `scene.py` opens a scene on one.
 
 A rollout on one of these is always marked `benchmark`: it measures, and is no data to train on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from agentscaler.canonical import digest
 from agentscaler.domain.domain import Domain
 from agentscaler.tasks.task import Task
+from agentscaler.world.changeset import Diff
 
 Benchmark = Literal["tau2", "bfcl", "acebench"]
 
@@ -71,6 +74,36 @@ class BenchmarkTask(BaseModel):
     @cached_property
     def task_digest(self) -> str:
         return digest(self.model_dump(mode="json"))
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What an adapter's `load` found. `broken`: a line for each task that cannot be played, why; those are in no figure. `notes`: what a
+    reader of the figures must know of the benchmark's data."""
+
+    tasks: list[BenchmarkTask]
+    domains: list[BenchmarkDomain]
+    broken: list[str]
+    notes: tuple[str, ...] = ()
+
+
+def diff_of(changes: Mapping[tuple[str, str], tuple[Any, Any]]) -> Diff:
+    """What changed in a foreign world in the form of our own diffs, so that whatever shows one shows the other. `changes`: by table (or
+    what comes nearest) and key, the value before and after; None where there was or is none. Of objects the parts that differ are told."""
+    found: Diff = {}
+    for (table, key), (before, after) in sorted(changes.items()):
+        op = "insert" if before is None else "delete" if after is None else "update"
+        found.setdefault(table, []).append({"op": op, "key": {"key": key}, "columns": _columns(before, after)})
+    return found
+
+
+def _columns(before: Any, after: Any) -> dict[str, Any]:
+    if after is None:
+        return {}
+    if not isinstance(after, dict):
+        return {"value": after}
+    old = before if isinstance(before, dict) else {}
+    return {name: after.get(name) for name in {**old, **after} if name not in old or old[name] != after.get(name)}
 
 
 AnyDomain = Domain | BenchmarkDomain
