@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import subprocess
@@ -15,18 +14,10 @@ from typing import Any
 import psutil
 import pytest
 
-from agentscaler.domain.store import load_domain
 from agentscaler.errors import ConfigError
-from agentscaler.messages import Message
-from agentscaler.rollout.scenes import open_scene
-from agentscaler.tasks.compile import compile_shipped
-from agentscaler.teachers.endpoint import EndpointTeacher
-from agentscaler.teachers.http import ChatEndpoint, EndpointConfig
 from cluster import smollm2
-from cluster.config import RolloutConfig
 from cluster.engine import EngineConfig, preflight
 from cluster.engine_process import EngineError, EngineProcess, last_words
-from jobs.compose import compose
 
 
 def model_folder(path: Path, size_gib: float = 0.0) -> str:
@@ -128,28 +119,3 @@ def test_the_server_dies_with_its_owner(tmp_path: Path) -> None:
     owner.wait()
     _, alive = psutil.wait_procs(tree, timeout=60)
     assert not alive, "the server outlived its owner"
-
-
-@pytest.mark.engine
-@pytest.mark.asyncio
-async def test_real_turn(smollm2_url: str) -> None:
-    chat = compose("rollout", RolloutConfig, ["domain=notes", "teacher=smollm2"]).teacher.chat
-    assert chat is not None
-    domain, task = load_domain("notes"), compile_shipped("notes")[0]
-    teacher = EndpointTeacher(chat, ChatEndpoint(EndpointConfig(base_urls=(smollm2_url,))))
-    agent = teacher.start(open_scene(task, domain), 1, "test")
-    try:
-        opening = [Message("system", domain.system_prompt()), Message("user", task.written.intent)]
-        turn = await agent.reply(opening)
-    finally:
-        agent.close()
-        await teacher.close()
-    (call,) = turn.tool_calls
-    schemas = {tool.name: tool.schema_for_model()["function"]["parameters"] for tool in domain.tools_for("agent")}
-    assert (
-        set(schemas[call.name].get("required", []))
-        <= json.loads(call.arguments).keys()
-        <= schemas[call.name]["properties"].keys()
-    )
-    assert turn.token_ids and turn.usage is not None and turn.usage.completion_tokens == len(turn.token_ids)
-    assert turn.latency_s is not None and not turn.prefix_break

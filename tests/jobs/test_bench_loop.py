@@ -71,8 +71,8 @@ def test_both_sides_send_the_same_requests() -> None:
 
 @pytest.mark.slow
 def test_on_ray(tmp_path: Path) -> None:
-    figures = run_bench("loop", tmp_path, "domain=notes", "in_flight=[1,8]", "rounds=1", "rollouts=60")
-    for number in (1, 8):
+    figures = run_bench("loop", tmp_path, "domain=notes", "in_flight=[8]", "rounds=1", "rollouts=60")
+    for number in (8,):
         ours, floor = figures[f"cpu_ms_per_call_{number}"], figures[f"floor_cpu_ms_per_call_{number}"]
         assert ours > 0 and floor > 0
         assert figures[f"ratio_{number}"] == pytest.approx(ours / floor, rel=0.05)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agentscaler.shards.files import committed, read_rollouts, shard_paths
+from agentscaler.shards.files import committed, shard_paths
 from tests.conftest import ROOT, RayHead, RunJob, ray_command
 
 
@@ -155,21 +155,3 @@ def test_a_relative_output_inside_a_ray_job_needs_a_root(
     assert (refused.returncode, "output_root" in refused.stderr) == (2, True)
     assert run_job("rollout", *line, f"output_root={tmp_path}").returncode == 0
     assert (tmp_path / "here" / "summary.json").is_file()
-
-
-@pytest.mark.slow
-@pytest.mark.engine
-def test_a_real_model_on_ray(run_job: RunJob, ray_head: RayHead, smollm2_url: str, tmp_path: Path) -> None:
-    output = tmp_path / "o"
-    served = ["teacher=smollm2", "teacher.kind=endpoint", f"teacher.base_urls=[{smollm2_url}]"]
-    run = run_job("rollout", *served, "tasks_sample=12", f"output={output}", environment=ray_head.environment)
-    summary = summary_of(run)
-    assert summary["void"] == 0
-    assert summary["accepted"] + summary["rejected"] == 12
-    assert summary["tokens_per_s"] > 0
-    for rollout in read_rollouts(output):
-        turns = [message for message in rollout.messages if message.role == "assistant"]
-        assert all(turn.token_ids and turn.usage and turn.usage.prompt_tokens > 0 for turn in turns)
-    for mode in ("verdict", "replay"):
-        again = run_job("reverify", f"input={output}", f"mode={mode}", f"output={tmp_path / mode}")
-        assert json.loads(Path(again.stdout.strip()).read_text())["changed"] == 0
