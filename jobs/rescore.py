@@ -21,7 +21,6 @@ class ResultsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     results: str
-    domain: str | None = None
     tracking: TrackingConfig = TrackingConfig()
     output: str | None = None
     output_root: str | None = None

@@ -103,7 +103,9 @@ async def _play_once(
         agent = teacher.start(scene, item.seed, item.rollout_id)
         person = users.start(scene, item.seed, item.rollout_id)
         if kept is not None:
-            agent, person = kept.agent(agent), kept.person(person) if users.identity.model else person
+            agent = kept.agent(agent)
+            if users.identity.model and scene.role() is not None:  # a scripted one says the same again by itself
+                person = kept.person(person)
         talk = await converse(scene, agent, person, settings.limits)
         assert talk.stop_reason is not None
         end = scene.judge(talk.messages, talk.stop_reason)
