@@ -34,6 +34,7 @@ os.environ |= {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN_PATH": str(TOKEN_FOLDER / "token"),
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_prestart_worker_first_driver": "0",  # idle processes, a second of a core each, at each of a dozen starts of Ray
 }
 
 RunJob = Callable[..., subprocess.CompletedProcess[str]]

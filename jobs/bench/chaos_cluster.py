@@ -167,8 +167,9 @@ class RayNodes:
     def _wait(self, count: int) -> None:
         deadline = time.monotonic() + _START_S
         while not all(self.raylet(node) for node in range(count)) or not _listens(self._port):
-            if any(node.poll() is not None for node in self._nodes) or time.monotonic() > deadline:
+            if self._nodes[0].poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Ray did not start: {(self._folder / 'start.log').read_text()[-1500:]}")
+            self.tend()
             time.sleep(0.1)
 
 

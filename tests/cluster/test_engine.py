@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -95,6 +96,12 @@ def test_an_engine_that_dies_says_why_and_leaves_nothing(tmp_path: Path) -> None
     engine.stop()
 
 
+def command_of(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed, or nobody has waited for it
+        return " ".join(process.cmdline())
+    return ""
+
+
 @pytest.mark.slow
 def test_the_server_dies_with_its_owner(tmp_path: Path) -> None:
     smollm2.materialize()  # on a fresh machine the weights are converted first, half a minute in which no server runs
@@ -111,7 +118,7 @@ def test_the_server_dies_with_its_owner(tmp_path: Path) -> None:
     assert owner.stdout is not None
     server = psutil.Process(int(owner.stdout.readline()))
     deadline = time.monotonic() + 240
-    while not any("EngineCore" in " ".join(one.cmdline()) for one in server.children(recursive=True)):
+    while not any("EngineCore" in command_of(one) for one in server.children(recursive=True)):
         assert time.monotonic() < deadline, "no engine came up"
         time.sleep(0.2)
     tree = [server, *server.children(recursive=True)]

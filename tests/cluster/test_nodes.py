@@ -110,7 +110,7 @@ async def play(crew: Crew, cluster: Any, others: list[Any], output: Path, seen: 
         "teacher=sim",
         "teacher.replicas=2",
         "++teacher.engine.sim={turns_median: 3, turns_sigma: 0.3, output_median: 60, output_sigma: 0.3}",
-        "attempts=10",
+        "attempts=8",
         "cluster.workers=3",
         "cluster.concurrency=24",
         "cluster.shard_rollouts=40",
