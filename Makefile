@@ -32,7 +32,7 @@ rollout: setup
 	$(BIN)/python -m jobs.rollout domain=notes teacher=smollm2 attempts=4 $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

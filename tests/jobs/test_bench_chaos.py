@@ -1,4 +1,4 @@
-"""Promises: a kill loses nothing, double nothing, tear nothing and leave nothing running, and the bench says so in one flat JSON
+"""Promises: a kill loses nothing, doubles nothing, tears nothing and leaves nothing running, and the bench says so in one flat JSON
 object; its checks find what is wrong with an output; wrong input is one line and exit code 2."""
 
 from __future__ import annotations
