@@ -11,9 +11,6 @@ import logging
 import sys
 
 from agentscaler.benchmark import Loaded
-from agentscaler.errors import ConfigError
-from agentscaler.shards.manifest import Fenced
-from cluster.committer import OutputError
 from cluster.dispatcher import Progress
 from cluster.evaluation import (
     EvaluateConfig,
@@ -29,11 +26,12 @@ from cluster.handles import Crew
 from cluster.plan import Plan, open_output, prepare
 from cluster.report import Report, write_summary
 from cluster.rollouts import run_rollouts
-from cluster.serving import Figures, JobFailed, Stopped
+from cluster.serving import Figures
 from cluster.session import crew, preflight_here
 from jobs import rescore
-from jobs.compose import compose, output_folder, redacted_yaml, refuse, tracking_uri
+from jobs.compose import compose, output_folder, redacted_yaml, tracking_uri
 from jobs.display import display
+from jobs.ending import ending
 
 
 def main(arguments: list[str]) -> int:
@@ -41,23 +39,18 @@ def main(arguments: list[str]) -> int:
     if any(argument.startswith("results=") for argument in arguments):
         return rescore.main(arguments)
     config = compose("evaluate", EvaluateConfig, arguments)
-    try:
-        output = output_folder("evaluate", config.output, config.output_root)
-        source, loaded = load_source(config)
-        for line in remarks(config, loaded):
-            print(line, file=sys.stderr)
-        plan = prepare(config, output, redacted_yaml(config), source)
-        with crew(config.cluster.kind) as hands:
-            preflight_here(config.teacher, config.user)
-            return _run(config, plan, open_output(plan), loaded, hands)
-    except ConfigError as error:
-        refuse(str(error))
-    except (JobFailed, OutputError, Fenced) as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
-    except (Stopped, KeyboardInterrupt):
-        print("stopped: what is played is kept; the same command goes on with the rest", file=sys.stderr)
-        return 130
+    return ending(lambda: _start(config))
+
+
+def _start(config: EvaluateConfig) -> int:
+    output = output_folder("evaluate", config.output, config.output_root)
+    source, loaded = load_source(config)
+    for line in remarks(config, loaded):
+        print(line, file=sys.stderr)
+    plan = prepare(config, output, redacted_yaml(config), source)
+    with crew(config.cluster.kind) as hands:
+        preflight_here(config.teacher, config.user)
+        return _run(config, plan, open_output(plan), loaded, hands)
 
 
 def _run(config: EvaluateConfig, plan: Plan, epoch: int, loaded: Loaded, hands: Crew) -> int:

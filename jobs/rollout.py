@@ -9,19 +9,17 @@ import asyncio
 import logging
 import sys
 
-from agentscaler.errors import ConfigError
-from agentscaler.shards.manifest import Fenced
-from cluster.committer import OutputError
 from cluster.config import RolloutConfig
 from cluster.dispatcher import Progress
 from cluster.handles import Crew
 from cluster.plan import Plan, open_output, prepare
 from cluster.report import Report, write_summary
 from cluster.rollouts import run_rollouts
-from cluster.serving import Figures, JobFailed, Stopped
+from cluster.serving import Figures
 from cluster.session import crew, preflight_here
-from jobs.compose import compose, output_folder, redacted_yaml, refuse, tracking_uri
+from jobs.compose import compose, output_folder, redacted_yaml, tracking_uri
 from jobs.display import display
+from jobs.ending import ending
 
 
 def main(arguments: list[str]) -> int:
@@ -30,20 +28,15 @@ def main(arguments: list[str]) -> int:
     if not from_file and not any(a.startswith("domain=") for a in arguments):
         arguments = ["domain=notes", *arguments]
     config = compose("rollout", RolloutConfig, arguments)
-    try:
-        output = output_folder("rollout", config.output, config.output_root)
-        plan = prepare(config, output, redacted_yaml(config))
-        with crew(config.cluster.kind) as hands:
-            preflight_here(config.teacher, config.user)
-            return _run(config, plan, open_output(plan), hands)
-    except ConfigError as error:
-        refuse(str(error))
-    except (JobFailed, OutputError, Fenced) as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
-    except (Stopped, KeyboardInterrupt):
-        print("stopped: what is played is kept; the same command goes on with the rest", file=sys.stderr)
-        return 130
+    return ending(lambda: _start(config))
+
+
+def _start(config: RolloutConfig) -> int:
+    output = output_folder("rollout", config.output, config.output_root)
+    plan = prepare(config, output, redacted_yaml(config))
+    with crew(config.cluster.kind) as hands:
+        preflight_here(config.teacher, config.user)
+        return _run(config, plan, open_output(plan), hands)
 
 
 def _run(config: RolloutConfig, plan: Plan, epoch: int, hands: Crew) -> int:

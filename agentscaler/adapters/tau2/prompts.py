@@ -43,14 +43,12 @@ def _text(module: str, name: str) -> str:
     path = _folder(package) / f"{file}.py"
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
-            value = node.value.func.value if _is_strip(node.value) else node.value  # type: ignore[attr-defined]
+            value = node.value
+            if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "strip":
+                value = value.func.value
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 return value.value.strip()
     raise ConfigError(f"benchmark=tau2: {module} has no text {name}")
-
-
-def _is_strip(node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "strip"
 
 
 def _folder(package: str) -> Path:
