@@ -51,10 +51,9 @@ def draw_passes(figures: Figures) -> Figure:
                 _note(axes, x, value, _percent(value), (0, 12 * side), colour=colour)
             elif how == "pass_hat":  # pass@1 is pass^1
                 _note(axes, x, value, _percent(value), (-10, 0), side="right", colour=colour)
-        _note(
-            axes, xs[-1], values[-1], words, (14, 10 * side * (xs[-1] == 1)), side="left", colour=colour, weight="bold"
-        )
-    axes.set_xlim(min(ks, default=1) - 0.4, max(ks, default=1) + (0.13 * len(ks) if len(ks) > 1 else 0.4))
+        # Apart also where both curves end at the same place.
+        _note(axes, xs[-1], values[-1], words, (24, 9 * side), side="left", colour=colour, weight="bold")
+    axes.set_xlim(min(ks, default=1) - 0.4, max(ks, default=1) + (0.15 * len(ks) if len(ks) > 1 else 0.45))
     axes.set_xticks(ks, [f"k = {k}\n{_count(_number(figures, 'pass_hat', k), 'task')}" for k in ks])
     _shares(axes, "y", (-0.07, 1.08))
     _title(axes, _heading(figures), _below(figures), "bands: 95 % intervals, by resampling tasks")
