@@ -25,7 +25,7 @@ from agentscaler.world import changeset, clock, functions
 from agentscaler.world.binding import Invalid, bind, parse
 from agentscaler.world.changeset import Diff
 from agentscaler.world.copies import Copy, Shelf
-from agentscaler.world.program import CompiledTool, Program, rows_of
+from agentscaler.world.program import SPEAKER, CompiledTool, Program, rows_of
 
 MAX_ROWS = 200
 MAX_RESULT_CHARS = 256 * 1024
@@ -120,6 +120,15 @@ class Environment:
         """All rows of all tables as they are now, in order of key."""
         self._budget.reset()
         return {name: rows_of(self._db, table) for name, table in self._program.tables.items()}
+
+    def forbidding(self, tool: str, arguments: dict[str, Any], speaker: str | int | None) -> list[str]:
+        """Names of the text_only rules that forbid `speaker` this call as things stand now. The database would let it happen."""
+        asked = self._program.forbidding.get(tool)
+        if not asked:
+            return []
+        bindings = {**bind(self._program.tools[tool], arguments), SPEAKER: speaker}
+        self._budget.reset()
+        return list(dict.fromkeys(rule for rule, sql in asked if self._db.execute(sql, bindings).fetchone() is not None))
 
     def offences(self) -> list[str]:
         """`invariant: first offending row` of every invariant that does not hold now."""
