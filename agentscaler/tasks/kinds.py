@@ -1,0 +1,436 @@
+"""One function a kind of task: from a draw to a `WrittenTask` whose reference has been walked. What does not come off is `Dropped`.
+
+Each says what makes its kind what it is, and proves it: that a parameter is missing (more than one end fits the words), that a name is
+ambiguous (it fits several things that could be meant), that a change of mind ends like the second wish alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import orjson
+
+from agentscaler.messages import Outcome
+from agentscaler.tasks import intent
+from agentscaler.tasks.draft import Dropped
+from agentscaler.tasks.intent import Style
+from agentscaler.tasks.maker import SPEAKERS_TRIED, Fits, Maker
+from agentscaler.tasks.setting import Named, Row
+from agentscaler.tasks.speech import Question, Wish
+from agentscaler.tasks.task import Answer, Call, Fact, Kind, WrittenTask
+from agentscaler.tasks.wording import Request, call_of, columns_told, is_determined, name_things, word
+from agentscaler.tasks.words import fill, tidy
+from agentscaler.world.compare import same
+from agentscaler.world.program import SPEAKER
+
+MAX_DISTRACTORS = 4
+MAX_OTHERS = 8  # cases tried beside one that was drawn
+
+
+def make_write(maker: Maker) -> WrittenTask:
+    """One wish, told so that one end alone fits it."""
+    wish, case, call = _draw_wanted(maker)
+    draft, style = maker.start(), Style.draw(maker.random)
+    things = name_things(wish, case, maker.setting, maker.random)
+    request = _determined(maker, wish, case, wish.words, things)
+    identity = maker.introduce(draft)
+    maker.tell(draft, wish, case, request)
+    maker.carry_out(draft, wish, case, call)
+    opening = intent.open_with([request.words], identity, maker.reason(wish, case, style), style, maker.random)
+    return maker.finish(draft, Kind.WRITE, wish.name, opening)
+
+
+def make_multi_goal(maker: Maker) -> WrittenTask:
+    """Several wishes of one person, some of them said only once the first are dealt with."""
+    number = maker.random.randint(*maker.dials.goals)
+    first = _draw_wanted(maker, lambda wish: not wish.alone)
+    goals = [first]
+    keys = {_about(*first[:2], maker.setting.speech.things)}
+    wishes = [wish for wish in maker.setting.speech.wishes if not wish.alone]
+    for _ in range(4 * number):
+        if len(goals) == number or not wishes:
+            break
+        wish = maker.random.choices(wishes, [one.weight for one in wishes])[0]
+        found = maker.draw_case(wish, maker.is_wanted(wish))
+        if found is not None and (about := _about(wish, found[0], maker.setting.speech.things)) not in keys:
+            keys.add(about)
+            goals.append((wish, *found))
+    if len(goals) < 2:
+        raise Dropped("this person has one wish only")
+    draft, style = maker.start(), Style.draw(maker.random)
+    requests = []
+    for wish, case, _ in goals:
+        things = name_things(wish, case, maker.setting, maker.random)
+        requests.append(_determined(maker, wish, case, wish.words, things))
+    at_once = maker.random.randint(1, len(goals))
+    identity = maker.introduce(draft)
+    for place, ((wish, case, call), request) in enumerate(zip(goals, requests, strict=True)):
+        if place >= at_once:
+            draft.say(intent.done_words(maker.random))
+        maker.tell(draft, wish, case, request)
+        maker.carry_out(draft, wish, case, call)
+    opening = intent.open_with(
+        [one.words for one in requests[:at_once]], identity, maker.reason(*goals[0][:2], style), style, maker.random
+    )
+    later = [intent.say_later(one.words, maker.random) for one in requests[at_once:]]
+    return maker.finish(draft, Kind.MULTI_GOAL, "_".join(wish.name for wish, _, _ in goals), opening, later)
+
+
+def make_changed_mind(maker: Maker) -> WrittenTask:
+    """A wish, then another in its place. Kept where doing the first and then the second ends like the second alone, so that it does not
+    matter how quick the agent was."""
+    wish, case, call = _draw_wanted(maker, lambda wish: bool(wish.changes))
+    change = maker.random.choice(wish.changes)
+    found = _draw_other(maker, wish, case, change.differ, maker.is_wanted(wish))
+    if found is None:
+        raise Dropped("there is no other wish to change from")
+    before, first_call = found
+    if not _ends_alike(maker, wish, before, first_call, call):
+        raise Dropped("doing the first wish first ends differently")
+    draft, style = maker.start(), Style.draw(maker.random)
+    things = name_things(wish, case, maker.setting, maker.random)
+    first_things = _rename(maker, wish, before, case, things)
+    request = _determined(maker, wish, before, wish.words, first_things)
+    if not set(change.differ) <= columns_told(wish, request.slots, maker.setting):
+        raise Dropped("the words do not say what changes")
+    second = word(wish, case, change.words, maker.setting, maker.random, things, before, first_things)
+    identity = maker.introduce(draft)
+    maker.tell(draft, wish, before, request)
+    draft.look_up(first_call)
+    draft.look_around(first_call)
+    draft.say(intent.possible_words(maker.random))
+    maker.tell(draft, wish, case, second)
+    maker.carry_out(draft, wish, case, call)
+    opening = intent.open_with([request.words], identity, maker.reason(wish, before, style), style, maker.random)
+    return maker.finish(draft, Kind.CHANGED_MIND, wish.name, opening, [second.words])
+
+
+def make_read_only(maker: Maker) -> WrittenTask:
+    """A question; its answers stand in the last result, and those of the speaker's other cases must not be given."""
+    questions = maker.setting.speech.questions
+    if not questions:
+        raise Dropped("no questions are written for this world")
+    question = maker.random.choices(questions, [one.weight for one in questions])[0]
+    for _ in range(SPEAKERS_TRIED):
+        maker.turn_to_somebody()
+        cases = maker.setting.cases(question.name, question.cases)
+        if cases:
+            break
+    else:
+        raise Dropped(f"nobody has a case of {question.name}")
+    case = maker.random.choice(cases)
+    call = call_of(question, case, maker.setting.speaker, maker.setting)
+    draft, style = maker.start(), Style.draw(maker.random)
+    things = name_things(question, case, maker.setting, maker.random)
+    request = word(question, case, question.words, maker.setting, maker.random, things)
+    if not is_determined(question, case, request.slots, maker.setting):
+        raise Dropped("the question fits several cases")
+    identity = maker.introduce(draft) if _is_about_the_speaker(maker, question) else None
+    maker.tell(draft, question, case, request)
+    draft.look_up(call)
+    draft.do(call)
+    answers = [_answer(maker, question, case, number) for number in range(len(question.tells))]
+    opening = intent.open_with([request.words], identity, [], style, maker.random)
+    return maker.finish(draft, Kind.READ_ONLY, question.name, opening, must_tell=answers)
+
+
+def make_missing_parameter(maker: Maker) -> WrittenTask:
+    """Something that only the person knows is not said: who they are, or one value of the wish. Without it more than one end fits."""
+    person = maker.setting.speech.person
+    if person is not None and person.about and maker.random.random() < 0.25:
+        return _make_unknown_person(maker)
+    wish, case, call = _draw_wanted(maker, lambda wish: bool(wish.leave_out))
+    slot = maker.random.choice(list(wish.leave_out))
+    left = wish.leave_out[slot]
+    hidden = maker.setting.speech.things[wish.things[slot]].key if slot in wish.things else (slot,)
+    if any(case.get(column) is None for column in hidden):
+        raise Dropped("there is nothing to leave out")
+    draft, style = maker.start(), Style.draw(maker.random)
+    things = name_things(wish, case, maker.setting, maker.random)
+    request = word(wish, case, left.words, maker.setting, maker.random, things)
+    told = word(wish, case, left.says, maker.setting, maker.random, things)
+    if is_determined(wish, case, request.slots, maker.setting):
+        raise Dropped("nothing is missing")
+    if not is_determined(wish, case, request.slots | told.slots, maker.setting):
+        raise Dropped("the words fit several cases")
+    identity = maker.introduce(draft)
+    maker.tell(draft, wish, case, request)
+    known = {name: value for name, value in call.arguments.items() if name not in _parameters_of(wish, hidden)}
+    draft.look_up(Call(call=call.call, arguments=known))
+    question = tidy(fill(maker.random.choice(left.question), {**maker.setting.speaker, **case}, maker.random))
+    draft.ask(slot, Fact(asked=left.asked, about=left.about, question=question, says=told.words), list(told.told))
+    maker.carry_out(draft, wish, case, call)
+    opening = intent.open_with([request.words], identity, maker.reason(wish, case, style), style, maker.random)
+    return maker.finish(draft, Kind.MISSING_PARAMETER, f"{wish.name}_{slot}", opening)
+
+
+def _make_unknown_person(maker: Maker) -> WrittenTask:
+    person = maker.setting.speech.person
+    assert person is not None
+    wish, case, call = _draw_wanted(maker)
+    draft, style = maker.start(), Style.draw(maker.random)
+    things = name_things(wish, case, maker.setting, maker.random)
+    request = _determined(maker, wish, case, wish.words, things)
+    finding = maker.random.choices(person.known_by, [one.weight for one in person.known_by])[0]
+    says = tidy(fill(maker.random.choice(finding.says), maker.setting.speaker, maker.random))
+    fact = Fact(about=person.about, question=maker.random.choice(person.question), says=says)
+    draft.ask("who", fact, [maker.setting.speaker[column] for column in finding.arguments.values()])
+    draft.find(finding)
+    maker.tell(draft, wish, case, request)
+    maker.carry_out(draft, wish, case, call)
+    opening = intent.open_with([request.words], None, maker.reason(wish, case, style), style, maker.random)
+    return maker.finish(draft, Kind.MISSING_PARAMETER, f"{wish.name}_who", opening)
+
+
+def make_refusal(maker: Maker) -> WrittenTask:
+    """A rule in words forbids what the database would do. The person pleads."""
+    wishes = [
+        one for one in maker.setting.speech.wishes if one.call in maker.world.program.forbidding and not one.before
+    ]
+    if not wishes:
+        raise Dropped("no rule forbids anything that somebody wishes")
+    wish = maker.random.choices(wishes, [one.weight for one in wishes])[0]
+    broken: list[str] = []
+
+    def fits(case: Row, call: Call) -> bool:
+        outcome, rules = maker.verdict_of(wish, case, call)
+        broken[:] = rules
+        return outcome is Outcome.OK and bool(rules)
+
+    wish, case, call = maker.draw_wish(wish, fits)
+    draft, style = maker.start(), Style.draw(maker.random)
+    things = name_things(wish, case, maker.setting, maker.random)
+    request = _determined(maker, wish, case, wish.words, things)
+    pleas = wish.pleas.get(broken[0], ())
+    values = {**maker.setting.speaker, **case, **{slot: named.words for slot, named in things.items()}}
+    extras = (
+        [tidy(fill(maker.random.choice(pleas), values, maker.random))] if pleas and maker.random.random() < 0.8 else []
+    )
+    identity = maker.introduce(draft)
+    maker.tell(draft, wish, case, request)
+    draft.look_up(call)
+    draft.look_around(call)
+    opening = intent.open_with([" ".join([request.words, *extras])], identity, [], style, maker.random)
+    return maker.finish(draft, Kind.REFUSAL, f"{wish.name}_{broken[0]}", opening, forbidden=call)
+
+
+def make_irrelevant(maker: Maker) -> WrittenTask:
+    """No tool can do it."""
+    topics = maker.setting.speech.off_topic
+    if not topics:
+        raise Dropped("nothing off topic is written for this world")
+    number = maker.random.randrange(len(topics))
+    topic = topics[number]
+    maker.turn_to_somebody()
+    draft, style = maker.start(), Style.draw(maker.random)
+    values, told = dict(maker.setting.speaker), []
+    for slot, thing in topic.things.items():
+        rows = maker.setting.rows(thing)
+        row = maker.random.choice(rows) if rows else None
+        named = None if row is None else maker.setting.name(thing, row, maker.random)
+        if row is None or named is None:
+            raise Dropped("a thing has no name of its own")
+        values[slot] = named.words
+        told += named.told
+        draft.pool.update(row)
+    words = tidy(fill(maker.random.choice(topic.words), values, maker.random))
+    identity = maker.introduce(draft) if topic.things or maker.random.random() < 0.6 else None
+    draft.told += told
+    for thing in topic.things.values():
+        for column in maker.setting.speech.things[thing].key:
+            if maker.random.random() < maker.dials.extra_reads:
+                draft.look_at(column, draft.pool[column])
+    opening = intent.open_with([words], identity, [], style, maker.random)
+    return maker.finish(draft, Kind.IRRELEVANT, f"topic{number}", opening)
+
+
+def make_recovery(maker: Maker) -> WrittenTask:
+    """The first choice is refused by the database; the person has said what to do then."""
+    wish, case, call = _draw_wanted(maker, lambda wish: bool(wish.instead))
+    instead = maker.random.choice(wish.instead)
+
+    def is_refused(other: Row, other_call: Call) -> bool:
+        outcome, rules = maker.verdict_of(wish, other, other_call)
+        return outcome is Outcome.REFUSED and not rules
+
+    found = _draw_other(maker, wish, case, instead.differ, is_refused)
+    if found is None:
+        raise Dropped("no first choice is refused")
+    first, first_call = found
+    draft, style = maker.start(), Style.draw(maker.random)
+    things = name_things(wish, case, maker.setting, maker.random)
+    first_things = _rename(maker, wish, first, case, things)
+    request = word(wish, case, instead.words, maker.setting, maker.random, things, first, first_things)
+    plain = frozenset(slot for slot in request.slots if not slot.startswith("first."))
+    if not is_determined(wish, case, plain, maker.setting):
+        raise Dropped("the words fit several cases")
+    identity = maker.introduce(draft)
+    maker.tell(draft, wish, first, request)
+    draft.told += [first[column] for column in instead.differ]
+    draft.look_up(first_call)
+    draft.look_around(first_call)
+    draft.do(first_call, Outcome.REFUSED)
+    maker.tell(draft, wish, case, request)
+    maker.carry_out(draft, wish, case, call)
+    opening = intent.open_with([request.words], identity, maker.reason(wish, case, style), style, maker.random)
+    return maker.finish(draft, Kind.RECOVERY, wish.name, opening)
+
+
+def make_ambiguous(maker: Maker) -> WrittenTask:
+    """What the person says fits several things that they could mean; asked, they say which."""
+    things_of = maker.setting.speech.things
+    wish, case, call = _draw_wanted(maker, lambda wish: any(things_of[one].short for one in wish.things.values()))
+    slots = [slot for slot, thing in wish.things.items() if things_of[thing].short]
+    slot = maker.random.choice(slots)
+    thing = things_of[name := wish.things[slot]]
+    row = maker.setting.row_of(name, case)
+    blurred = None if row is None else maker.setting.blur(name, row, maker.random)
+    short = None if row is None else maker.setting.name(name, row, maker.random, short=True)
+    if blurred is None or short is None:
+        raise Dropped("the name fits one thing only")
+    vague, alike = blurred
+    if not _could_be_meant(maker, wish, case, thing.key, alike):
+        raise Dropped("only one of the things could be meant")
+    draft, style = maker.start(), Style.draw(maker.random)
+    things = {**name_things(wish, case, maker.setting, maker.random), slot: vague}
+    request = _determined(maker, wish, case, wish.words, things)
+    identity = maker.introduce(draft)
+    draft.told += request.told
+    maker.fill_pool(draft, wish, case)
+    keys = {*thing.key}
+    others = {name: value for name, value in call.arguments.items() if name not in _parameters_of(wish, keys)}
+    draft.look_up(Call(call=call.call, arguments=others))
+    draft.look_up_choices(call, _parameters_of(wish, keys))
+    draft.ask(
+        "which",
+        Fact(about=thing.about, question=maker.random.choice(thing.which), says=tidy(short.words)),
+        list(short.told),
+    )
+    maker.carry_out(draft, wish, case, call)
+    opening = intent.open_with([request.words], identity, maker.reason(wish, case, style), style, maker.random)
+    return maker.finish(draft, Kind.AMBIGUOUS, wish.name, opening)
+
+
+def _draw_wanted(maker: Maker, of: Callable[[Wish], bool] = lambda wish: True) -> tuple[Wish, Row, Call]:
+    """A wish that the database does and no rule forbids."""
+    wishes = [wish for wish in maker.setting.speech.wishes if of(wish)]
+    if not wishes:
+        raise Dropped("no wish is of this kind")
+    wish = maker.random.choices(wishes, [one.weight for one in wishes])[0]
+    return maker.draw_wish(wish, maker.is_wanted(wish))
+
+
+def _draw_other(maker: Maker, wish: Wish, case: Row, differ: Collection[str], fits: Fits) -> tuple[Row, Call] | None:
+    """Another case of the same speaker's wish, which differs in these columns only."""
+    cases = maker.setting.cases(wish.name, wish.cases)
+    others = [
+        one
+        for one in cases
+        if any(one[name] != case[name] for name in differ)
+        and all(one[name] == value for name, value in case.items() if name not in differ)
+    ]
+    for other in maker.random.sample(others, min(MAX_OTHERS, len(others))):
+        call = call_of(wish, other, maker.setting.speaker, maker.setting)
+        if fits(other, call):
+            return other, call
+    return None
+
+
+def _determined(maker: Maker, wish: Wish, case: Row, templates: Sequence[str], things: dict[str, Named]) -> Request:
+    request = word(wish, case, templates, maker.setting, maker.random, things)
+    if not is_determined(wish, case, request.slots, maker.setting):
+        raise Dropped(f"the words of {wish.name} fit several cases")
+    return request
+
+
+def _rename(maker: Maker, wish: Wish, other: Row, case: Row, things: dict[str, Named]) -> dict[str, Named]:
+    """Names of another case's things: the same names where they are the same things."""
+    found = dict(things)
+    for slot, thing in wish.things.items():
+        key = maker.setting.speech.things[thing].key
+        if any(other[one] != case[one] for one in key):
+            row = maker.setting.row_of(thing, other)
+            named = None if row is None else maker.setting.name(thing, row, maker.random)
+            if named is None:
+                raise Dropped("a thing has no name of its own")
+            found[slot] = named
+    return found
+
+
+def _ends_alike(maker: Maker, wish: Wish, before: Row, first: Call, second: Call) -> bool:
+    """Whether doing the first and then the second ends like the second alone."""
+    both, alone = maker.world.open(), maker.world.open()
+    try:
+        if both.call("agent", first.call, first.arguments).outcome is not Outcome.OK:
+            return False
+        if both.forbidding(second.call, second.arguments, maker.setting.speaker[SPEAKER]):
+            return False
+        if both.call("agent", second.call, second.arguments).outcome is not Outcome.OK:
+            return False
+        alone.call("agent", second.call, second.arguments)
+        return same(both.diff(), alone.diff())
+    finally:
+        both.close()
+        alone.close()
+
+
+def _about(wish: Wish, case: Row, things: Any) -> str:
+    """What a wish is about: two goals are about different things, or the same wish would be said twice."""
+    keys = [str(case[column]) for thing in wish.things.values() for column in things[thing].key]
+    return "/".join(keys) or wish.name
+
+
+def _parameters_of(wish: Wish, columns: Collection[str]) -> set[str]:
+    """Parameters that are filled from these columns."""
+    return {name for name, place in wish.arguments.items() if isinstance(place, str) and place in columns}
+
+
+def _could_be_meant(maker: Maker, wish: Wish, case: Row, key: Sequence[str], alike: Sequence[Row]) -> bool:
+    """Whether the wish could be about another of these things as well, and would be done."""
+    named = {tuple(row[one] for one in key) for row in alike} - {tuple(case[one] for one in key)}
+    others = [one for one in maker.setting.cases(wish.name, wish.cases) if tuple(one[name] for name in key) in named]
+    fits = maker.is_wanted(wish)
+    return any(
+        fits(one, call_of(wish, one, maker.setting.speaker, maker.setting))
+        for one in maker.random.sample(others, min(MAX_OTHERS, len(others)))
+    )
+
+
+def _is_about_the_speaker(maker: Maker, question: Question) -> bool:
+    return f":{SPEAKER}" in question.cases
+
+
+def _answer(maker: Maker, question: Question, case: Row, number: int) -> Answer:
+    """Distractors are the answers of the same question about others of the speaker's."""
+    tells = question.tells[number]
+    value = case[tells.value]
+    if value is None:
+        raise Dropped("the question has no answer")
+    if tells.distractors is not None:
+        others = orjson.loads(case[tells.distractors] or "[]")
+    else:
+        others = [one[tells.value] for one in maker.setting.cases(question.name, question.cases)]
+    wrong = [one for one in dict.fromkeys(others) if one is not None and one != value]
+    return Answer(type=tells.type, value=value, distractors=tuple(wrong[:MAX_DISTRACTORS]))
+
+
+MAKERS: dict[Kind, Callable[[Maker], WrittenTask]] = {
+    Kind.WRITE: make_write,
+    Kind.MULTI_GOAL: make_multi_goal,
+    Kind.CHANGED_MIND: make_changed_mind,
+    Kind.READ_ONLY: make_read_only,
+    Kind.MISSING_PARAMETER: make_missing_parameter,
+    Kind.REFUSAL: make_refusal,
+    Kind.IRRELEVANT: make_irrelevant,
+    Kind.RECOVERY: make_recovery,
+    Kind.AMBIGUOUS: make_ambiguous,
+}
+
+
+def make(maker: Maker, kind: Kind) -> WrittenTask:
+    """Dropped where this draw comes to nothing."""
+    try:
+        return MAKERS[kind](maker)
+    finally:
+        maker.put_away()

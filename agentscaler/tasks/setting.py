@@ -1,0 +1,153 @@
+"""One world as its people see it: who may speak, what is theirs, what they could want. Read from the world as seeded; changes nothing.
+
+Rows are read when they are first asked for and kept for the speaker in hand. A name for a thing is given only where the rows prove it
+to fit that thing alone (`name`), or, for what shall be ambiguous, several (`blur`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from agentscaler.tasks.speech import Naming, Speech
+from agentscaler.tasks.words import fill
+from agentscaler.world.drawing import texts_of
+from agentscaler.world.program import SPEAKER
+from agentscaler.world.world import World
+
+Row = dict[str, Any]
+
+MAX_CASES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Words for a thing, and the values that they tell."""
+
+    words: str
+    told: tuple[Any, ...]
+    by: tuple[str, ...]
+
+
+@dataclass
+class Setting:
+    world: World
+    speech: Speech
+    _kept: dict[str, list[Row]] = field(default_factory=dict)
+    _speaker: Row | None = None
+
+    def __post_init__(self) -> None:
+        self._environment = self.world.open()
+
+    @property
+    def people(self) -> list[Row]:
+        """Everybody who may speak; one nameless person where the world has no persons."""
+        if self.speech.person is None:
+            return [{SPEAKER: None}]
+        if not hasattr(self, "_people"):
+            self._people = self._ask(self.speech.person.rows, None)
+        return self._people
+
+    def turn_to(self, speaker: Row) -> None:
+        if speaker is not self._speaker:
+            self._speaker = speaker
+            self._kept.clear()
+
+    @property
+    def speaker(self) -> Row:
+        assert self._speaker is not None
+        return self._speaker
+
+    def cases(self, name: str, sql: str) -> list[Row]:
+        """Of a wish or question, for the speaker."""
+        key = f"cases {name}"
+        if key not in self._kept:
+            self._kept[key] = self._ask(sql, self.speaker[SPEAKER])[:MAX_CASES]
+        return self._kept[key]
+
+    def rows(self, thing: str) -> list[Row]:
+        if thing not in self._kept:
+            self._kept[thing] = [
+                {**self.speaker, **row} for row in self._ask(self.speech.things[thing].rows, self.speaker[SPEAKER])
+            ]
+        return self._kept[thing]
+
+    def row_of(self, thing: str, case: Mapping[str, Any]) -> Row | None:
+        """The thing's row that a case's key columns name."""
+        key = self.speech.things[thing].key
+        return next((row for row in self.rows(thing) if all(row[one] == case[one] for one in key)), None)
+
+    def name(
+        self, thing: str, row: Row, random: Random, short: bool = False, avoid: Sequence[str] = ()
+    ) -> Named | None:
+        """A name that fits this row alone; None where there is none. `avoid` are columns that must not be said."""
+        one = self.speech.things[thing]
+        fitting = [
+            naming
+            for naming in (one.short if short else one.names)
+            if not set(naming.by) & set(avoid) and _is_said(naming, row) and len(self.alike(thing, naming, row)) == 1
+        ]
+        return _say(fitting, row, random)
+
+    def blur(self, thing: str, row: Row, random: Random) -> tuple[Named, list[Row]] | None:
+        """A name that fits this row and others, and all rows that it fits."""
+        one = self.speech.things[thing]
+        fitting = [
+            naming
+            for naming in one.names
+            if naming.by and _is_said(naming, row) and len(self.alike(thing, naming, row)) > 1
+        ]
+        if not fitting:
+            return None
+        naming = random.choice(fitting)
+        named = _say([naming], row, random)
+        return None if named is None else (named, self.alike(thing, naming, row))
+
+    def alike(self, thing: str, naming: Naming, row: Row) -> list[Row]:
+        return [other for other in self.rows(thing) if all(_same(other.get(one), row[one]) for one in naming.by)]
+
+    def is_near(self, thing: str, row: Row) -> bool:
+        """Whether another of the speaker's things shares something with it that people name things by."""
+        columns = {column for naming in self.speech.things[thing].names for column in naming.by} - set(
+            self.speech.things[thing].key
+        )
+        return any(
+            other is not row and any(_same(other.get(one), row.get(one)) for one in columns if row.get(one) is not None)
+            for other in self.rows(thing)
+        )
+
+    def texts(self) -> list[str]:
+        return texts_of(self.world)
+
+    def close(self) -> None:
+        self._environment.close()
+
+    def _ask(self, sql: str, speaker: Any) -> list[Row]:
+        bindings = {SPEAKER: speaker}
+        cursor = self._environment.connection.execute(sql, bindings)  # its budget begins anew
+        found: list[Row] = []
+        names: tuple[str, ...] = ()
+        for row in cursor:
+            names = names or tuple(one[0] for one in cursor.description)
+            found.append(dict(zip(names, row, strict=True)))
+        return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return one.casefold() == other.casefold()
+    return one == other
+
+
+def _is_said(naming: Naming, row: Row) -> bool:
+    return all(row.get(one) is not None for one in naming.by)
+
+
+def _say(namings: Sequence[Naming], row: Row, random: Random) -> Named | None:
+    if not namings:
+        return None
+    naming = random.choices(namings, [one.weight for one in namings])[0]
+    words = fill(random.choice(naming.words), row, random)
+    return Named(words, tuple(row[one] for one in naming.by), naming.by)
