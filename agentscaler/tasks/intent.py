@@ -88,9 +88,10 @@ def _further(request: str, random: Random) -> str:
     return _joined(joined, request)
 
 
-def say_later(request: str, random: Random) -> str:
-    """A further wish, once the one before is dealt with."""
-    return tidy(_joined(random.choice(_LATER), request))
+def say_later(requests: Sequence[str], random: Random) -> list[str]:
+    """Further wishes, each once the one before is dealt with."""
+    starts = random.sample(_LATER, len(requests))
+    return [tidy(_joined(start, request)) for start, request in zip(starts, requests, strict=True)]
 
 
 def done_words(random: Random) -> str:

@@ -6,8 +6,7 @@ ambiguous (it fits several things that could be meant), that a change of mind en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import orjson
 
@@ -15,25 +14,33 @@ from agentscaler.messages import Outcome
 from agentscaler.tasks import intent
 from agentscaler.tasks.draft import Dropped
 from agentscaler.tasks.intent import Style
-from agentscaler.tasks.maker import SPEAKERS_TRIED, Fits, Maker
-from agentscaler.tasks.setting import Named, Row
-from agentscaler.tasks.speech import Question, Wish
+from agentscaler.tasks.maker import SPEAKERS_TRIED, Maker
+from agentscaler.tasks.proofs import (
+    about,
+    could_be_meant,
+    determined,
+    draw_other,
+    draw_wanted,
+    ends_alike,
+    parameters_of,
+    rename,
+)
+from agentscaler.tasks.setting import Row
+from agentscaler.tasks.speech import Question
 from agentscaler.tasks.task import Answer, Call, Fact, Kind, WrittenTask
-from agentscaler.tasks.wording import Request, call_of, columns_told, is_determined, name_things, word
+from agentscaler.tasks.wording import call_of, columns_told, is_determined, name_things, word
 from agentscaler.tasks.words import fill, tidy
-from agentscaler.world.compare import same
 from agentscaler.world.program import SPEAKER
 
 MAX_DISTRACTORS = 4
-MAX_OTHERS = 8  # cases tried beside one that was drawn
 
 
 def make_write(maker: Maker) -> WrittenTask:
     """One wish, told so that one end alone fits it."""
-    wish, case, call = _draw_wanted(maker)
+    wish, case, call = draw_wanted(maker)
     draft, style = maker.start(), Style.draw(maker.random)
     things = name_things(wish, case, maker.setting, maker.random)
-    request = _determined(maker, wish, case, wish.words, things)
+    request = determined(maker, wish, case, wish.words, things)
     identity = maker.introduce(draft)
     maker.tell(draft, wish, case, request)
     maker.carry_out(draft, wish, case, call)
@@ -44,17 +51,17 @@ def make_write(maker: Maker) -> WrittenTask:
 def make_multi_goal(maker: Maker) -> WrittenTask:
     """Several wishes of one person, some of them said only once the first are dealt with."""
     number = maker.random.randint(*maker.dials.goals)
-    first = _draw_wanted(maker, lambda wish: not wish.alone)
+    first = draw_wanted(maker, lambda wish: not wish.alone)
     goals = [first]
-    keys = {_about(*first[:2], maker.setting.speech.things)}
+    keys = {about(*first[:2], maker.setting.speech.things)}
     wishes = [wish for wish in maker.setting.speech.wishes if not wish.alone]
     for _ in range(4 * number):
         if len(goals) == number or not wishes:
             break
         wish = maker.random.choices(wishes, [one.weight for one in wishes])[0]
         found = maker.draw_case(wish, maker.is_wanted(wish))
-        if found is not None and (about := _about(wish, found[0], maker.setting.speech.things)) not in keys:
-            keys.add(about)
+        if found is not None and (key := about(wish, found[0], maker.setting.speech.things)) not in keys:
+            keys.add(key)
             goals.append((wish, *found))
     if len(goals) < 2:
         raise Dropped("this person has one wish only")
@@ -62,7 +69,7 @@ def make_multi_goal(maker: Maker) -> WrittenTask:
     requests = []
     for wish, case, _ in goals:
         things = name_things(wish, case, maker.setting, maker.random)
-        requests.append(_determined(maker, wish, case, wish.words, things))
+        requests.append(determined(maker, wish, case, wish.words, things))
     at_once = maker.random.randint(1, len(goals))
     identity = maker.introduce(draft)
     for place, ((wish, case, call), request) in enumerate(zip(goals, requests, strict=True)):
@@ -73,25 +80,25 @@ def make_multi_goal(maker: Maker) -> WrittenTask:
     opening = intent.open_with(
         [one.words for one in requests[:at_once]], identity, maker.reason(*goals[0][:2], style), style, maker.random
     )
-    later = [intent.say_later(one.words, maker.random) for one in requests[at_once:]]
+    later = intent.say_later([one.words for one in requests[at_once:]], maker.random)
     return maker.finish(draft, Kind.MULTI_GOAL, "_".join(wish.name for wish, _, _ in goals), opening, later)
 
 
 def make_changed_mind(maker: Maker) -> WrittenTask:
     """A wish, then another in its place. Kept where doing the first and then the second ends like the second alone, so that it does not
     matter how quick the agent was."""
-    wish, case, call = _draw_wanted(maker, lambda wish: bool(wish.changes))
+    wish, case, call = draw_wanted(maker, lambda wish: bool(wish.changes))
     change = maker.random.choice(wish.changes)
-    found = _draw_other(maker, wish, case, change.differ, maker.is_wanted(wish))
+    found = draw_other(maker, wish, case, change.differ, maker.is_wanted(wish))
     if found is None:
         raise Dropped("there is no other wish to change from")
     before, first_call = found
-    if not _ends_alike(maker, wish, before, first_call, call):
+    if not ends_alike(maker, wish, before, first_call, call):
         raise Dropped("doing the first wish first ends differently")
     draft, style = maker.start(), Style.draw(maker.random)
     things = name_things(wish, case, maker.setting, maker.random)
-    first_things = _rename(maker, wish, before, case, things)
-    request = _determined(maker, wish, before, wish.words, first_things)
+    first_things = rename(maker, wish, before, case, things)
+    request = determined(maker, wish, before, wish.words, first_things)
     if not set(change.differ) <= columns_told(wish, request.slots, maker.setting):
         raise Dropped("the words do not say what changes")
     second = word(wish, case, change.words, maker.setting, maker.random, things, before, first_things)
@@ -129,7 +136,8 @@ def make_read_only(maker: Maker) -> WrittenTask:
     identity = maker.introduce(draft) if _is_about_the_speaker(maker, question) else None
     maker.tell(draft, question, case, request)
     draft.look_up(call)
-    draft.do(call)
+    if all(made.call != call for made in draft.made):
+        draft.do(call)
     answers = [_answer(maker, question, case, number) for number in range(len(question.tells))]
     opening = intent.open_with([request.words], identity, [], style, maker.random)
     return maker.finish(draft, Kind.READ_ONLY, question.name, opening, must_tell=answers)
@@ -140,7 +148,7 @@ def make_missing_parameter(maker: Maker) -> WrittenTask:
     person = maker.setting.speech.person
     if person is not None and person.about and maker.random.random() < 0.25:
         return _make_unknown_person(maker)
-    wish, case, call = _draw_wanted(maker, lambda wish: bool(wish.leave_out))
+    wish, case, call = draw_wanted(maker, lambda wish: bool(wish.leave_out))
     slot = maker.random.choice(list(wish.leave_out))
     left = wish.leave_out[slot]
     hidden = maker.setting.speech.things[wish.things[slot]].key if slot in wish.things else (slot,)
@@ -156,7 +164,7 @@ def make_missing_parameter(maker: Maker) -> WrittenTask:
         raise Dropped("the words fit several cases")
     identity = maker.introduce(draft)
     maker.tell(draft, wish, case, request)
-    known = {name: value for name, value in call.arguments.items() if name not in _parameters_of(wish, hidden)}
+    known = {name: value for name, value in call.arguments.items() if name not in parameters_of(wish, hidden)}
     draft.look_up(Call(call=call.call, arguments=known))
     question = tidy(fill(maker.random.choice(left.question), {**maker.setting.speaker, **case}, maker.random))
     draft.ask(slot, Fact(asked=left.asked, about=left.about, question=question, says=told.words), list(told.told))
@@ -168,10 +176,10 @@ def make_missing_parameter(maker: Maker) -> WrittenTask:
 def _make_unknown_person(maker: Maker) -> WrittenTask:
     person = maker.setting.speech.person
     assert person is not None
-    wish, case, call = _draw_wanted(maker)
+    wish, case, call = draw_wanted(maker)
     draft, style = maker.start(), Style.draw(maker.random)
     things = name_things(wish, case, maker.setting, maker.random)
-    request = _determined(maker, wish, case, wish.words, things)
+    request = determined(maker, wish, case, wish.words, things)
     finding = maker.random.choices(person.known_by, [one.weight for one in person.known_by])[0]
     says = tidy(fill(maker.random.choice(finding.says), maker.setting.speaker, maker.random))
     fact = Fact(about=person.about, question=maker.random.choice(person.question), says=says)
@@ -201,7 +209,7 @@ def make_refusal(maker: Maker) -> WrittenTask:
     wish, case, call = maker.draw_wish(wish, fits)
     draft, style = maker.start(), Style.draw(maker.random)
     things = name_things(wish, case, maker.setting, maker.random)
-    request = _determined(maker, wish, case, wish.words, things)
+    request = determined(maker, wish, case, wish.words, things)
     pleas = wish.pleas.get(broken[0], ())
     values = {**maker.setting.speaker, **case, **{slot: named.words for slot, named in things.items()}}
     extras = (
@@ -247,20 +255,20 @@ def make_irrelevant(maker: Maker) -> WrittenTask:
 
 def make_recovery(maker: Maker) -> WrittenTask:
     """The first choice is refused by the database; the person has said what to do then."""
-    wish, case, call = _draw_wanted(maker, lambda wish: bool(wish.instead))
+    wish, case, call = draw_wanted(maker, lambda wish: bool(wish.instead))
     instead = maker.random.choice(wish.instead)
 
     def is_refused(other: Row, other_call: Call) -> bool:
         outcome, rules = maker.verdict_of(wish, other, other_call)
         return outcome is Outcome.REFUSED and not rules
 
-    found = _draw_other(maker, wish, case, instead.differ, is_refused)
+    found = draw_other(maker, wish, case, instead.differ, is_refused)
     if found is None:
         raise Dropped("no first choice is refused")
     first, first_call = found
     draft, style = maker.start(), Style.draw(maker.random)
     things = name_things(wish, case, maker.setting, maker.random)
-    first_things = _rename(maker, wish, first, case, things)
+    first_things = rename(maker, wish, first, case, things)
     request = word(wish, case, instead.words, maker.setting, maker.random, things, first, first_things)
     plain = frozenset(slot for slot in request.slots if not slot.startswith("first."))
     if not is_determined(wish, case, plain, maker.setting):
@@ -280,7 +288,7 @@ def make_recovery(maker: Maker) -> WrittenTask:
 def make_ambiguous(maker: Maker) -> WrittenTask:
     """What the person says fits several things that they could mean; asked, they say which."""
     things_of = maker.setting.speech.things
-    wish, case, call = _draw_wanted(maker, lambda wish: any(things_of[one].short for one in wish.things.values()))
+    wish, case, call = draw_wanted(maker, lambda wish: any(things_of[one].short for one in wish.things.values()))
     slots = [slot for slot, thing in wish.things.items() if things_of[thing].short]
     slot = maker.random.choice(slots)
     thing = things_of[name := wish.things[slot]]
@@ -290,18 +298,18 @@ def make_ambiguous(maker: Maker) -> WrittenTask:
     if blurred is None or short is None:
         raise Dropped("the name fits one thing only")
     vague, alike = blurred
-    if not _could_be_meant(maker, wish, case, thing.key, alike):
+    if not could_be_meant(maker, wish, case, thing.key, alike):
         raise Dropped("only one of the things could be meant")
     draft, style = maker.start(), Style.draw(maker.random)
     things = {**name_things(wish, case, maker.setting, maker.random), slot: vague}
-    request = _determined(maker, wish, case, wish.words, things)
+    request = determined(maker, wish, case, wish.words, things)
     identity = maker.introduce(draft)
     draft.told += request.told
     maker.fill_pool(draft, wish, case)
     keys = {*thing.key}
-    others = {name: value for name, value in call.arguments.items() if name not in _parameters_of(wish, keys)}
+    others = {name: value for name, value in call.arguments.items() if name not in parameters_of(wish, keys)}
     draft.look_up(Call(call=call.call, arguments=others))
-    draft.look_up_choices(call, _parameters_of(wish, keys))
+    draft.look_up_choices(call, parameters_of(wish, keys))
     draft.ask(
         "which",
         Fact(about=thing.about, question=maker.random.choice(thing.which), says=tidy(short.words)),
@@ -310,91 +318,6 @@ def make_ambiguous(maker: Maker) -> WrittenTask:
     maker.carry_out(draft, wish, case, call)
     opening = intent.open_with([request.words], identity, maker.reason(wish, case, style), style, maker.random)
     return maker.finish(draft, Kind.AMBIGUOUS, wish.name, opening)
-
-
-def _draw_wanted(maker: Maker, of: Callable[[Wish], bool] = lambda wish: True) -> tuple[Wish, Row, Call]:
-    """A wish that the database does and no rule forbids."""
-    wishes = [wish for wish in maker.setting.speech.wishes if of(wish)]
-    if not wishes:
-        raise Dropped("no wish is of this kind")
-    wish = maker.random.choices(wishes, [one.weight for one in wishes])[0]
-    return maker.draw_wish(wish, maker.is_wanted(wish))
-
-
-def _draw_other(maker: Maker, wish: Wish, case: Row, differ: Collection[str], fits: Fits) -> tuple[Row, Call] | None:
-    """Another case of the same speaker's wish, which differs in these columns only."""
-    cases = maker.setting.cases(wish.name, wish.cases)
-    others = [
-        one
-        for one in cases
-        if any(one[name] != case[name] for name in differ)
-        and all(one[name] == value for name, value in case.items() if name not in differ)
-    ]
-    for other in maker.random.sample(others, min(MAX_OTHERS, len(others))):
-        call = call_of(wish, other, maker.setting.speaker, maker.setting)
-        if fits(other, call):
-            return other, call
-    return None
-
-
-def _determined(maker: Maker, wish: Wish, case: Row, templates: Sequence[str], things: dict[str, Named]) -> Request:
-    request = word(wish, case, templates, maker.setting, maker.random, things)
-    if not is_determined(wish, case, request.slots, maker.setting):
-        raise Dropped(f"the words of {wish.name} fit several cases")
-    return request
-
-
-def _rename(maker: Maker, wish: Wish, other: Row, case: Row, things: dict[str, Named]) -> dict[str, Named]:
-    """Names of another case's things: the same names where they are the same things."""
-    found = dict(things)
-    for slot, thing in wish.things.items():
-        key = maker.setting.speech.things[thing].key
-        if any(other[one] != case[one] for one in key):
-            row = maker.setting.row_of(thing, other)
-            named = None if row is None else maker.setting.name(thing, row, maker.random)
-            if named is None:
-                raise Dropped("a thing has no name of its own")
-            found[slot] = named
-    return found
-
-
-def _ends_alike(maker: Maker, wish: Wish, before: Row, first: Call, second: Call) -> bool:
-    """Whether doing the first and then the second ends like the second alone."""
-    both, alone = maker.world.open(), maker.world.open()
-    try:
-        if both.call("agent", first.call, first.arguments).outcome is not Outcome.OK:
-            return False
-        if both.forbidding(second.call, second.arguments, maker.setting.speaker[SPEAKER]):
-            return False
-        if both.call("agent", second.call, second.arguments).outcome is not Outcome.OK:
-            return False
-        alone.call("agent", second.call, second.arguments)
-        return same(both.diff(), alone.diff())
-    finally:
-        both.close()
-        alone.close()
-
-
-def _about(wish: Wish, case: Row, things: Any) -> str:
-    """What a wish is about: two goals are about different things, or the same wish would be said twice."""
-    keys = [str(case[column]) for thing in wish.things.values() for column in things[thing].key]
-    return "/".join(keys) or wish.name
-
-
-def _parameters_of(wish: Wish, columns: Collection[str]) -> set[str]:
-    """Parameters that are filled from these columns."""
-    return {name for name, place in wish.arguments.items() if isinstance(place, str) and place in columns}
-
-
-def _could_be_meant(maker: Maker, wish: Wish, case: Row, key: Sequence[str], alike: Sequence[Row]) -> bool:
-    """Whether the wish could be about another of these things as well, and would be done."""
-    named = {tuple(row[one] for one in key) for row in alike} - {tuple(case[one] for one in key)}
-    others = [one for one in maker.setting.cases(wish.name, wish.cases) if tuple(one[name] for name in key) in named]
-    fits = maker.is_wanted(wish)
-    return any(
-        fits(one, call_of(wish, one, maker.setting.speaker, maker.setting))
-        for one in maker.random.sample(others, min(MAX_OTHERS, len(others)))
-    )
 
 
 def _is_about_the_speaker(maker: Maker, question: Question) -> bool:

@@ -54,7 +54,7 @@ class Maker:
 
     def start(self) -> Draft:
         draft = Draft(self.setting, self.graph, self.dials, self.random, self.world.open())
-        draft.pool.update({name: value for name, value in self.setting.speaker.items() if name != SPEAKER})
+        draft.pool = self._known_of_the_speaker()
         self._open.append(draft)
         return draft
 
@@ -125,8 +125,13 @@ class Maker:
         draft.told += request.told
         self.fill_pool(draft, entry, case)
 
+    def _known_of_the_speaker(self) -> Row:
+        return {name: value for name, value in self.setting.speaker.items() if name != SPEAKER}
+
     def fill_pool(self, draft: Draft, entry: Wish | Question, case: Row) -> None:
+        """What calls may be filled with while this wish is looked after: nothing of the one before."""
         things = self.setting.speech.things
+        draft.pool, draft.findings = self._known_of_the_speaker(), []
         for thing in dict.fromkeys(entry.things.values()):
             row = self.setting.row_of(thing, case)
             draft.pool.update(row or {})

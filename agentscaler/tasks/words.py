@@ -50,6 +50,7 @@ def tidy(words: str) -> str:
     words = re.sub(r"\s+", " ", words).strip()
     words = re.sub(r"\s+([.,!?;:])(?=\s|$)", r"\1", words)
     words = re.sub(r"([.!?])\.(?=\s|$)", r"\1", words)
+    words = re.sub(r",\s*([.!?])(?=\s|$)", r"\1", words)
     return re.sub(
         r"(^|(?<!\b[ap]\.m)(?<!\bno)[.!?]\s+)([a-z])(?![\w.-]*@)(?!\w*-\w*\d)",
         lambda m: m.group(1) + m.group(2).upper(),
