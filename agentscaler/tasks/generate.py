@@ -27,7 +27,7 @@ from agentscaler.tasks.walk.graph import ToolGraph
 from agentscaler.verify.soundness.check import check_soundness
 from agentscaler.world.world import World
 
-INVARIANTS_ASKED = 2  # times a world and set of writing tools: the invariants are the tools' promise, not a task's
+INVARIANTS_ASKED = 2  # tasks a world and writing tool: the invariants are the tools' promise, not a task's
 MAX_IN_A_ROW = 60  # draws of one kind that came to nothing: the world has no more of it
 SOURCE = "walk"
 
@@ -66,7 +66,7 @@ def generate(
     wanted = _share_out(number, dials)
     idle = dict.fromkeys(wanted, 0)
     seen: set[str] = set()
-    asked: Counter[frozenset[str]] = Counter()
+    asked: Counter[str] = Counter()
     try:
         while sum(wanted.values()) > 0:
             kind = random.choices(list(wanted), list(wanted.values()))[0]
@@ -86,14 +86,14 @@ def generate(
     return made
 
 
-def _make_one(maker: Maker, kind: Kind, seen: set[str], asked: Counter[frozenset[str]], made: Made) -> Task | None:
+def _make_one(maker: Maker, kind: Kind, seen: set[str], asked: Counter[str], made: Made) -> Task | None:
     begun = time.perf_counter()
     try:
         written = make(maker, kind)
         begun = made.clock("walk", begun)
         writes = maker.world.program.write_tools & {call.call for call in written.calls}
-        asked[writes] += 1
-        task = execute(maker.world.domain, written, asked[writes] <= INVARIANTS_ASKED)
+        task = execute(maker.world.domain, written, any(asked[tool] < INVARIANTS_ASKED for tool in writes))
+        asked.update(writes)
         task = task.model_copy(update={"source": SOURCE})
         begun = made.clock("compile", begun)
         if reason := _outside(written, maker.dials, writes):

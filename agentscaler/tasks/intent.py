@@ -124,10 +124,14 @@ def _can_follow(sentence: str) -> bool:
 
 def _uncapital(sentence: str) -> str:
     """A sentence's first word without its capital, where that is no name and no "I"."""
-    first = sentence.split(" ", 1)[0].strip(",.!?:")
-    if first.lower() in _COMMON:
+    if is_common(sentence.split(" ", 1)[0].strip(",.!?:")):
         return sentence[:1].lower() + sentence[1:]
     return sentence
+
+
+def is_common(word: str) -> bool:
+    """A word that begins sentences and is no name."""
+    return word.lower() in _COMMON
 
 
 _COMMON = frozenset([

@@ -13,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from agentscaler.canonical import canonical_json
 from agentscaler.tasks.draft import Dropped
 from agentscaler.tasks.setting import Named, Row, Setting
 from agentscaler.tasks.speech import Question, Wish
@@ -123,11 +122,14 @@ def _tells_clauses(template: str, entry: Wish | Question, case: Row) -> bool:
 
 def is_determined(entry: Wish | Question, case: Row, slots: frozenset[str], setting: Setting) -> bool:
     """Whether all cases that agree with what the words tell come to the same call."""
-    wanted = canonical_json(call_of(entry, case, setting.speaker, setting).arguments)
+
+    def arguments_of(row: Row) -> dict[str, Any]:
+        return fill_arguments(entry.arguments, {**setting.speaker, **row}, setting, entry.call)
+
+    wanted = arguments_of(case)
     told = [column for column in columns_told(entry, slots, setting) if column in case]
     for other in setting.cases(entry.name, entry.cases):
-        agrees = all(other[one] == case[one] for one in told)
-        if agrees and canonical_json(call_of(entry, other, setting.speaker, setting).arguments) != wanted:
+        if all(other[one] == case[one] for one in told) and arguments_of(other) != wanted:
             return False
     return True
 
