@@ -12,12 +12,12 @@ from agentscaler.canonical import digest
 from agentscaler.tasks.task import Kind
 
 MIX: dict[Kind, float] = {
-    Kind.WRITE: 0.20,
-    Kind.MULTI_GOAL: 0.22,
-    Kind.CHANGED_MIND: 0.09,
-    Kind.READ_ONLY: 0.11,
-    Kind.MISSING_PARAMETER: 0.09,
-    Kind.REFUSAL: 0.08,
+    Kind.WRITE: 0.15,
+    Kind.MULTI_GOAL: 0.32,
+    Kind.CHANGED_MIND: 0.08,
+    Kind.READ_ONLY: 0.09,
+    Kind.MISSING_PARAMETER: 0.08,
+    Kind.REFUSAL: 0.07,
     Kind.IRRELEVANT: 0.05,
     Kind.RECOVERY: 0.07,
     Kind.AMBIGUOUS: 0.09,
@@ -32,13 +32,13 @@ class Dials(BaseModel):
 
     mix: dict[Kind, float] = MIX
     goals: tuple[int, ...] = Field(
-        default=(2, 3), min_length=1, description="of a multi_goal task: one of these numbers"
+        default=(2, 3, 4, 4, 5), min_length=1, description="of a multi_goal task: one of these numbers"
     )
     min_calls: int = Field(default=1, ge=1)
     max_calls: int = Field(default=16, ge=1)
     min_writes: int = Field(default=1, ge=1)
     max_writes: int = Field(default=6, ge=0)
-    extra_reads: float = Field(default=0.5, ge=0, le=1, description="how likely a look at what is going to be changed")
+    extra_reads: float = Field(default=0.8, ge=0, le=1, description="how likely a look at what is going to be changed")
     near_misses: float = Field(default=0.3, ge=0, le=1, description="how likely a case that is nearly another one")
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from agentscaler.tasks.intent import Style
 from agentscaler.tasks.maker import SPEAKERS_TRIED, Maker
 from agentscaler.tasks.proofs import (
     about,
+    all_still_named,
     could_be_meant,
     determined,
     draw_other,
@@ -26,7 +27,7 @@ from agentscaler.tasks.proofs import (
     rename,
 )
 from agentscaler.tasks.setting import Row
-from agentscaler.tasks.speech import Question
+from agentscaler.tasks.speech import Question, Wish
 from agentscaler.tasks.task import Answer, Call, Fact, Kind, WrittenTask
 from agentscaler.tasks.wording import call_of, columns_told, is_determined, name_things, word
 from agentscaler.tasks.words import fill, tidy
@@ -50,15 +51,14 @@ def make_write(maker: Maker) -> WrittenTask:
 
 def make_multi_goal(maker: Maker) -> WrittenTask:
     """Several wishes of one person, some of them said only once the first are dealt with."""
-    number = maker.random.randint(*maker.dials.goals)
+    number = maker.random.choice(maker.dials.goals)
     first = draw_wanted(maker, lambda wish: not wish.alone)
     goals = [first]
     keys = {about(*first[:2], maker.setting.speech.things)}
-    wishes = [wish for wish in maker.setting.speech.wishes if not wish.alone]
-    for _ in range(4 * number):
-        if len(goals) == number or not wishes:
-            break
-        wish = maker.random.choices(wishes, [one.weight for one in wishes])[0]
+    others = [wish for wish in maker.setting.speech.wishes if not wish.alone and wish is not first[0]]
+    while len(goals) < number and others:
+        wish = maker.choose(others, "wanted")
+        others.remove(wish)
         found = maker.draw_case(wish, maker.is_wanted(wish))
         if found is not None and (key := about(wish, found[0], maker.setting.speech.things)) not in keys:
             keys.add(key)
@@ -75,6 +75,8 @@ def make_multi_goal(maker: Maker) -> WrittenTask:
     for place, ((wish, case, call), request) in enumerate(zip(goals, requests, strict=True)):
         if place >= at_once:
             draft.say(intent.done_words(maker.random))
+        if place and not all_still_named(maker, draft, wish, case, request):
+            raise Dropped("a name fits another thing once the wishes before are done")
         maker.tell(draft, wish, case, request)
         maker.carry_out(draft, wish, case, call)
     opening = intent.open_with(
@@ -157,7 +159,7 @@ def make_missing_parameter(maker: Maker) -> WrittenTask:
     draft, style = maker.start(), Style.draw(maker.random)
     things = name_things(wish, case, maker.setting, maker.random)
     request = word(wish, case, left.words, maker.setting, maker.random, things)
-    told = word(wish, case, left.says, maker.setting, maker.random, things)
+    told = word(wish, case, left.says, maker.setting, maker.random, things, in_full=False)
     if is_determined(wish, case, request.slots, maker.setting):
         raise Dropped("nothing is missing")
     if not is_determined(wish, case, request.slots | told.slots, maker.setting):
@@ -193,12 +195,14 @@ def _make_unknown_person(maker: Maker) -> WrittenTask:
 
 def make_refusal(maker: Maker) -> WrittenTask:
     """A rule in words forbids what the database would do. The person pleads."""
+    forbidding = maker.world.program.forbidding
     wishes = [
-        one for one in maker.setting.speech.wishes if one.call in maker.world.program.forbidding and not one.before
+        one for one in maker.setting.speech.wishes if (one.call in forbidding or one.forbidden_by) and not one.before
     ]
+    wishes = [one for one in wishes if one.pleas] or wishes  # those that somebody has thought of being refused
     if not wishes:
         raise Dropped("no rule forbids anything that somebody wishes")
-    wish = maker.random.choices(wishes, [one.weight for one in wishes])[0]
+    wish = maker.choose(wishes, "refused")
     broken: list[str] = []
 
     def fits(case: Row, call: Call) -> bool:
@@ -206,7 +210,7 @@ def make_refusal(maker: Maker) -> WrittenTask:
         broken[:] = rules
         return outcome is Outcome.OK and bool(rules)
 
-    wish, case, call = maker.draw_wish(wish, fits)
+    wish, case, call = maker.draw_wish(wish, fits, "refused")
     draft, style = maker.start(), Style.draw(maker.random)
     things = name_things(wish, case, maker.setting, maker.random)
     request = determined(maker, wish, case, wish.words, things)
@@ -255,7 +259,7 @@ def make_irrelevant(maker: Maker) -> WrittenTask:
 
 def make_recovery(maker: Maker) -> WrittenTask:
     """The first choice is refused by the database; the person has said what to do then."""
-    wish, case, call = draw_wanted(maker, lambda wish: bool(wish.instead))
+    wish, case, call = draw_wanted(maker, lambda wish: bool(wish.instead) and not wish.before)
     instead = maker.random.choice(wish.instead)
 
     def is_refused(other: Row, other_call: Call) -> bool:
@@ -275,7 +279,6 @@ def make_recovery(maker: Maker) -> WrittenTask:
         raise Dropped("the words fit several cases")
     identity = maker.introduce(draft)
     maker.tell(draft, wish, first, request)
-    draft.told += [first[column] for column in instead.differ]
     draft.look_up(first_call)
     draft.look_around(first_call)
     draft.do(first_call, Outcome.REFUSED)
@@ -288,7 +291,14 @@ def make_recovery(maker: Maker) -> WrittenTask:
 def make_ambiguous(maker: Maker) -> WrittenTask:
     """What the person says fits several things that they could mean; asked, they say which."""
     things_of = maker.setting.speech.things
-    wish, case, call = draw_wanted(maker, lambda wish: any(things_of[one].short for one in wish.things.values()))
+
+    def can_be_blurred(wish: Wish, case: Row) -> bool:
+        rows = ((name, maker.setting.row_of(name, case)) for name in wish.things.values() if things_of[name].short)
+        return any(row is not None and maker.setting.can_be_blurred(name, row) for name, row in rows)
+
+    wish, case, call = draw_wanted(
+        maker, lambda wish: any(things_of[one].short for one in wish.things.values()), can_be_blurred
+    )
     slots = [slot for slot, thing in wish.things.items() if things_of[thing].short]
     slot = maker.random.choice(slots)
     thing = things_of[name := wish.things[slot]]
@@ -303,6 +313,8 @@ def make_ambiguous(maker: Maker) -> WrittenTask:
     draft, style = maker.start(), Style.draw(maker.random)
     things = {**name_things(wish, case, maker.setting, maker.random), slot: vague}
     request = determined(maker, wish, case, wish.words, things)
+    if slot not in request.slots:
+        raise Dropped("the words do not name the thing")
     identity = maker.introduce(draft)
     draft.told += request.told
     maker.fill_pool(draft, wish, case)

@@ -6,6 +6,7 @@ the database and of the policy's rules.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -41,6 +42,7 @@ class Maker:
     dials: Dials
     random: Random
     _open: list[Draft] = field(default_factory=list)
+    _in_vain: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
     def world(self) -> World:
@@ -61,12 +63,18 @@ class Maker:
     def turn_to_somebody(self) -> None:
         self.setting.turn_to(self.random.choice(self.setting.people))
 
-    def draw_wish(self, wish: Wish, fits: Fits) -> tuple[Wish, Row, Call]:
+    def choose(self, wishes: Sequence[Wish], purpose: str) -> Wish:
+        """By weight; a wish that came to nothing in this world is drawn less often for the same purpose."""
+        weights = [one.weight / (1 + self._in_vain[purpose, one.name]) ** 2 for one in wishes]
+        return self.random.choices(wishes, weights)[0]
+
+    def draw_wish(self, wish: Wish, fits: Fits, purpose: str) -> tuple[Wish, Row, Call]:
         """Somebody who has a case of the wish that fits."""
         for _ in range(SPEAKERS_TRIED):
             self.turn_to_somebody()
             if (found := self.draw_case(wish, fits)) is not None:
                 return wish, *found
+        self._in_vain[purpose, wish.name] += 1
         raise Dropped(f"nobody has a case of {wish.name}")
 
     def draw_case(self, wish: Wish, fits: Fits) -> tuple[Row, Call] | None:
@@ -96,6 +104,8 @@ class Maker:
             if not self.world.program.tools[call.call].validator.is_valid(call.arguments):
                 return Outcome.INVALID_CALL, []
             rules = environment.forbidding(call.call, call.arguments, self.setting.speaker[SPEAKER])
+            if wish.forbidden_by is not None:
+                rules = [wish.forbidden_by]
             return environment.call("agent", call.call, call.arguments).outcome, rules
         finally:
             environment.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from agentscaler.messages import Outcome
-from agentscaler.tasks.draft import Dropped
+from agentscaler.tasks.draft import Draft, Dropped
 from agentscaler.tasks.maker import Fits, Maker
 from agentscaler.tasks.setting import Named, Row
 from agentscaler.tasks.speech import Thing, Wish
@@ -20,13 +20,18 @@ from agentscaler.world.program import SPEAKER
 MAX_OTHERS = 8  # cases tried beside one that was drawn
 
 
-def draw_wanted(maker: Maker, of: Callable[[Wish], bool] = lambda wish: True) -> tuple[Wish, Row, Call]:
-    """A wish that the database does and no rule forbids."""
+def draw_wanted(
+    maker: Maker,
+    of: Callable[[Wish], bool] = lambda wish: True,
+    and_case: Callable[[Wish, Row], bool] = lambda wish, case: True,
+) -> tuple[Wish, Row, Call]:
+    """A wish that the database does and no rule forbids. `and_case` is asked first: it only looks."""
     wishes = [wish for wish in maker.setting.speech.wishes if of(wish)]
     if not wishes:
         raise Dropped("no wish is of this kind")
-    wish = maker.random.choices(wishes, [one.weight for one in wishes])[0]
-    return maker.draw_wish(wish, maker.is_wanted(wish))
+    wish = maker.choose(wishes, "wanted")
+    is_wanted = maker.is_wanted(wish)
+    return maker.draw_wish(wish, lambda case, call: and_case(wish, case) and is_wanted(case, call), "wanted")
 
 
 def draw_other(maker: Maker, wish: Wish, case: Row, differ: Collection[str], fits: Fits) -> tuple[Row, Call] | None:
@@ -103,3 +108,20 @@ def could_be_meant(maker: Maker, wish: Wish, case: Row, key: Sequence[str], alik
         fits(one, call_of(wish, one, maker.setting.speaker, maker.setting))
         for one in maker.random.sample(others, min(MAX_OTHERS, len(others)))
     )
+
+
+def all_still_named(maker: Maker, draft: Draft, wish: Wish, case: Row, request: Request) -> bool:
+    """Whether the names in a request fit the same things alone, as the world is after the calls made so far: "my last order" is
+    another one once something was ordered."""
+    for slot, named in request.things.items():
+        if slot not in request.slots:
+            continue
+        thing = maker.setting.speech.things[wish.things[slot]]
+        rows = draft.environment.look(thing.rows, {SPEAKER: maker.setting.speaker[SPEAKER]})
+        row = next((one for one in rows if all(one[key] == case[key] for key in thing.key)), None)
+        before = maker.setting.row_of(wish.things[slot], case)
+        if row is None or before is None or any(row.get(one, before[one]) != before[one] for one in named.by):
+            return False
+        if sum(all(one.get(name, before[name]) == before[name] for name in named.by) for one in rows) > 1:
+            return False
+    return True

@@ -76,12 +76,12 @@ def _short(text: str) -> bytes:
 
 
 def _problem(task: Task, world_digest: str) -> bytes:
-    """The calls in any order, what must be asked, told or refused. Without any of these the words are the problem."""
+    """The calls in any order, what must be asked, told or refused. What no tool can do is in the words alone."""
     written = task.written
     calls = sorted(canonical_json([call.call, call.arguments]) for call in task.expected_calls)
     told = sorted(canonical_json([answer.type, answer.value]) for answer in written.must_tell)
     forbidden = written.forbidden.model_dump(mode="json") if written.forbidden else None
-    words = "" if calls or told or forbidden else written.intent
+    words = written.intent if task.kind is Kind.IRRELEVANT else ""
     problem = [
         task.domain_fingerprint,
         world_digest,

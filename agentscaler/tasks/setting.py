@@ -105,6 +105,13 @@ class Setting:
         named = _say([naming], row, random)
         return None if named is None else (named, self.alike(thing, naming, row))
 
+    def can_be_blurred(self, thing: str, row: Row) -> bool:
+        """Whether it could be named so that others are meant as well, and then told apart."""
+        one = self.speech.things[thing]
+        return any(len(self.alike(thing, n, row)) > 1 for n in one.names if n.by and _is_said(n, row)) and any(
+            len(self.alike(thing, n, row)) == 1 for n in one.short if _is_said(n, row)
+        )
+
     def alike(self, thing: str, naming: Naming, row: Row) -> list[Row]:
         return [other for other in self.rows(thing) if all(_same(other.get(one), row[one]) for one in naming.by)]
 
@@ -125,14 +132,7 @@ class Setting:
         self._environment.close()
 
     def _ask(self, sql: str, speaker: Any) -> list[Row]:
-        bindings = {SPEAKER: speaker}
-        cursor = self._environment.connection.execute(sql, bindings)  # its budget begins anew
-        found: list[Row] = []
-        names: tuple[str, ...] = ()
-        for row in cursor:
-            names = names or tuple(one[0] for one in cursor.description)
-            found.append(dict(zip(names, row, strict=True)))
-        return found
+        return self._environment.look(sql, {SPEAKER: speaker})
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -17,7 +17,7 @@ import apsw
 import apsw.ext
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from agentscaler.domain.domain import Domain
+from agentscaler.domain.domain import Domain, RuleLevel
 from agentscaler.domain.store import domain_folder, read_yaml
 from agentscaler.errors import DomainError
 from agentscaler.tasks.words import check_words, slots_of
@@ -137,6 +137,7 @@ class Wish(_Frozen):
     pleas: dict[str, Words] = {}
     before: tuple[BeforeCall, ...] = ()
     alone: bool = False  # not one of several goals
+    forbidden_by: str | None = None  # a text_only rule that forbids it for what the words say, whatever the arguments
     weight: float = Field(default=1, gt=0)
 
 
@@ -285,6 +286,9 @@ def _problems(program: Program, speech: Speech) -> Iterator[tuple[str, str]]:
                             yield where, f"tells: cases has no column {column}"
                 continue
             yield from _slots(where, entry.because, known)
+            rules = {rule.name for rule in program.domain.policy if rule.level is RuleLevel.TEXT_ONLY}
+            if unknown := sorted({*entry.pleas, *([entry.forbidden_by] if entry.forbidden_by else [])} - rules):
+                yield where, f"there is no text_only rule {unknown[0]}"
             for slot, left in entry.leave_out.items():
                 if slot not in known:
                     yield where, f"leave_out: there is no slot {slot}"

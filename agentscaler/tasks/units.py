@@ -25,6 +25,7 @@ from agentscaler.tasks.generate import Made, generate
 from agentscaler.tasks.selection import Sketch, Split, sketch_of
 from agentscaler.tasks.speech import Speech
 from agentscaler.tasks.task import Task
+from agentscaler.verify.soundness.ground import forget_ground
 from agentscaler.world.world import World
 
 RECORD_KEY = b"unit"
@@ -78,8 +79,10 @@ def make_unit(order: UnitOrder, world_seed: int) -> Unit:
     begun = time.process_time()
     made = generate(order.domain, order.speech, world_seed, order.number, order.dials, order.seed)
     processor_s = time.process_time() - begun
+    world = World.of(order.domain, world_seed)
     # Worlds of one recipe that hold the same rows have the same bytes: a domain may draw nothing by the seed.
-    world_digest = hashlib.sha256(World.of(order.domain, world_seed).image).hexdigest()[:32]
+    world_digest = hashlib.sha256(world.image).hexdigest()[:32]
+    forget_ground(world)
     World.forget(order.domain, world_seed)
     return pack_unit(order, world_seed, world_digest, made, processor_s)
 

@@ -80,8 +80,9 @@ def word(
     things: Mapping[str, Named],
     first: Row | None = None,
     first_things: Mapping[str, Named] | None = None,
+    in_full: bool = True,
 ) -> Request:
-    """The request in one of these ways. Dropped where none of them fits the case."""
+    """The request in one of these ways; `in_full`: none that leaves a clause of the case out. Dropped where none fits."""
     values: dict[str, Any] = {**setting.speaker, **case}
     values |= {slot: named.words for slot, named in things.items()}
     if first is not None:
@@ -95,20 +96,20 @@ def word(
             clause_slots |= slots_of(chosen) | {clause.when}
             values[slot] = fill(chosen, values, random)
     fitting = [one for one in templates if all(values.get(slot) is not None for slot in slots_of(one))]
-    fitting = [one for one in fitting if _tells_clauses(one, entry, case)]
+    fitting = [one for one in fitting if not in_full or _tells_clauses(one, entry, case)]
     if not fitting:
         raise Dropped("no words fit the case")
     template = random.choice(fitting)
     slots = slots_of(template)
     if slots & set(entry.clauses):
         slots |= clause_slots
-    plain = {slot.removeprefix("first.") for slot in slots}
-    told = [
-        values[slot]
-        for slot in slots
-        if slot not in entry.things and slot not in entry.clauses and not slot.startswith("first.")
-    ]
-    told += [value for slot in plain for named in [things.get(slot)] if named is not None for value in named.told]
+    named = [things.get(slot) for slot in slots]
+    if first is not None:
+        named += [
+            (first_things or things).get(slot.removeprefix("first.")) for slot in slots if slot.startswith("first.")
+        ]
+    said = [slot for slot in slots if slot.removeprefix("first.") not in {**entry.things, **entry.clauses}]
+    told = [values[slot] for slot in said] + [value for one in named if one is not None for value in one.told]
     return Request(tidy(fill(template, values, random)), tuple(told), frozenset(slots), dict(things))
 
 

@@ -2,7 +2,7 @@
 
 Invariants: single use; no wall clock, no uuid, no network. A call is one transaction: `refused` and `invalid_call` change nothing,
 not even the counter of new ids. A write that leaves every row as it was is a refusal. What a call answers depends on the world and
-the calls before it, on nothing else.
+the calls before it, on nothing else; after a `rewind`, on the calls before the mark and those since.
 
 Not thread-safe; one environment belongs to one conversation, and is closed at its end: its copy of the world is then rolled back and
 used again.
@@ -10,7 +10,7 @@ used again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +41,21 @@ class CallResult:
     changed_keys: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Mark:
+    """A point in one environment's life, and what stood outside the database there. `depth` is how many marks lie outside it."""
+
+    depth: int
+    num_writes: int
+    changes: changeset.Changes
+    counts: dict[str, int]
+    issued: set[tuple[str, Any]]
+
+    @property
+    def savepoint(self) -> str:
+        return f"mark_{self.depth}"
+
+
 class _Refused(Exception):
     pass
 
@@ -56,6 +71,7 @@ class Environment:
         self._db, self._budget, self._ids = copy.db, copy.budget, copy.ids
         self._changes: changeset.Changes = {}
         self._writes: list[tuple[CompiledTool, dict[str, Any]]] = []
+        self._marks: list[Mark] = []
         self._closed = False
         copy.begin()
 
@@ -88,6 +104,28 @@ class Environment:
             if self._copy.is_lost:
                 self._write_again()
 
+    def mark(self) -> Mark:
+        """A point to `rewind` to, any number of times. Marks nest: rewinding to one drops those made after it."""
+        self._check_can_go_back()
+        self._budget.reset()
+        counts, issued = self._ids.mark()
+        mark = Mark(len(self._marks), len(self._writes), dict(self._changes), counts, issued)
+        self._db.execute(f"SAVEPOINT {mark.savepoint}")
+        self._marks.append(mark)
+        return mark
+
+    def rewind(self, mark: Mark) -> None:
+        """Everything as it stood at the mark: rows, new ids, noted changes."""
+        self._check_can_go_back()
+        if mark.depth >= len(self._marks) or self._marks[mark.depth] is not mark:
+            raise RuntimeError("the mark is another environment's, or was dropped by rewinding past it")
+        self._budget.reset()
+        self._db.execute(f"ROLLBACK TO {mark.savepoint}")
+        del self._marks[mark.depth + 1 :]
+        del self._writes[mark.num_writes :]
+        self._changes = dict(mark.changes)
+        self._ids.rewind((dict(mark.counts), set(mark.issued)))
+
     def close(self) -> Diff:
         """End the session; the net change of all calls, canonical."""
         diff = self.diff()
@@ -111,7 +149,7 @@ class Environment:
     @property
     def connection(self) -> apsw.Connection:
         """For conformance and tests that look at the database itself. Writing through it is not recorded; the copy is not used again.
-        What is run on it has a call's budget from here on."""
+        What is run on it has a call's budget from here on. There are no marks from then on."""
         self._copy.detach()
         self._budget.reset()
         return self._db
@@ -121,14 +159,32 @@ class Environment:
         self._budget.reset()
         return {name: rows_of(self._db, table) for name, table in self._program.tables.items()}
 
-    def forbidding(self, tool: str, arguments: dict[str, Any], speaker: str | int | None) -> list[str]:
-        """Names of the text_only rules that forbid `speaker` this call as things stand now. The database would let it happen."""
+    def forbidding(
+        self, tool: str, arguments: dict[str, Any], speaker: str | int | None, whoever: bool = False
+    ) -> list[str]:
+        """Names of the text_only rules that forbid `speaker` this call as things stand now; with `whoever`, of those that forbid it
+        whoever speaks. The database would let it happen. Raises `Invalid` where the arguments do not fit the tool's signature."""
         asked = self._program.forbidding.get(tool)
         if not asked:
             return []
         bindings = {**bind(self._program.tools[tool], arguments), SPEAKER: speaker}
         self._budget.reset()
-        return list(dict.fromkeys(rule for rule, sql in asked if self._db.execute(sql, bindings).fetchone() is not None))
+        return list(
+            dict.fromkeys(
+                rule
+                for rule, sql in asked
+                if not (whoever and f":{SPEAKER}" in sql) and self._db.execute(sql, bindings).fetchone() is not None
+            )
+        )
+
+    def look(self, sql: str, bindings: dict[str, Any]) -> list[dict[str, Any]]:
+        """Rows of a vetted query on the world as it is now. It sees what no agent sees, and changes nothing."""
+        self._budget.reset()
+        cursor = self._db.execute(sql, bindings)
+        found: list[dict[str, Any]] = []
+        for row in cursor:
+            found.append(dict(zip((column[0] for column in cursor.description), row, strict=True)))
+        return found
 
     def offences(self) -> list[str]:
         """`invariant: first offending row` of every invariant that does not hold now."""
@@ -177,11 +233,26 @@ class Environment:
         self._writes.append((compiled, bindings))
         return CallResult(Outcome.OK, content, keys)
 
+    def _check_can_go_back(self) -> None:
+        if self._closed:
+            raise RuntimeError("the environment is closed")
+        if not self._copy.in_savepoint:
+            raise RuntimeError("the environment's connection was handed out: it cannot go back")
+
     def _write_again(self) -> None:
-        """SQLite rolled back the calls before the one that failed, too: what they wrote is written again, in the same order."""
+        """SQLite rolled back the calls before the one that failed, too: what they wrote is written again, in the same order, and the
+        marks are set where they stood between them."""
         self._copy.begin()
         self._ids.reset()
-        for compiled, bindings in self._writes:
+        num_done = 0
+        for mark in self._marks:
+            self._do_again(self._writes[num_done : mark.num_writes])
+            self._db.execute(f"SAVEPOINT {mark.savepoint}")
+            num_done = mark.num_writes
+        self._do_again(self._writes[num_done:])
+
+    def _do_again(self, writes: Sequence[tuple[CompiledTool, dict[str, Any]]]) -> None:
+        for compiled, bindings in writes:
             self._budget.reset()
             for statement in compiled.tool.do:
                 self._db.execute(statement, bindings)

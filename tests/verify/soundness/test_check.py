@@ -11,7 +11,10 @@ from agentscaler.domain.store import load_domain
 from agentscaler.errors import TaskError
 from agentscaler.tasks.compile import compile_shipped, compile_task
 from agentscaler.tasks.task import Call, Task, WrittenTask
+from agentscaler.verify import funnel
+from agentscaler.verify.soundness import check, rehearsal
 from agentscaler.verify.soundness.check import check_soundness
+from tests.world.tiny_domain import tiny, tool
 
 NOTES = load_domain("notes")
 
@@ -124,6 +127,30 @@ def test_an_answer_and_its_own_distractor() -> None:
         call("list_folders"), kind="read_only", must_tell=[{"type": "count", "value": 4, "distractors": [4]}]
     )
     assert "told the wrong count 4" in words
+
+
+def test_a_call_left_out_leaves_the_others_their_answers() -> None:
+    """Call 3 uses what call 2 answers, also where call 1 is left out."""
+    found = call("read_note", note="Garden plan")
+    again = call("move_note", note={"$result": [2, "title"]}, folder="Archive")
+    assert "leaving out call 1 (move_note) is accepted" in unsound(move("Garden plan", "Work"), found, again)
+
+
+def test_a_world_in_which_nothing_more_can_be_written() -> None:
+    once = tool("sort_out", do=["UPDATE books SET pages = 7 WHERE pages > 7"])
+    domain = tiny(once)
+    domain = domain.model_copy(update={"tools": (domain.tools[0], domain.tools[-1])})
+    assert "no stray write could be found to try" in unsound(call("sort_out"), domain=domain)
+
+
+def test_ends_that_the_diff_takes_for_equal_are_compared_by_their_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    def same_keys(one: Any, other: Any) -> bool:
+        keys = [{t: [row["key"] for row in rows] for t, rows in diff.items()} for diff in (one, other)]
+        return keys[0] == keys[1]
+
+    for module in (funnel, rehearsal, check):
+        monkeypatch.setattr(module, "same", same_keys)
+    assert "call 1 with title=" in unsound(call("create_note", title="Dentist", text="Monday", folder="Home"))
 
 
 def test_checking_is_deterministic() -> None:

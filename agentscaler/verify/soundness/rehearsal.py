@@ -1,0 +1,177 @@
+"""A task's reference played once in one environment, with a mark before each of its calls: a mutant is played from where it parts.
+
+Invariants: what comes before that place is not played again; where the end alone is asked for, only calls that bear on it are made.
+Going back drops the marks of later calls, and going forward again makes those calls anew: so go from the last call to the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+from agentscaler.errors import TaskError
+from agentscaler.messages import Outcome
+from agentscaler.tasks.arguments import resolve
+from agentscaler.tasks.task import Call, Task
+from agentscaler.verify.soundness.ground import call_in
+from agentscaler.verify.soundness.judge import NOT_RUN, Judge, Made, Played
+from agentscaler.verify.soundness.tables import End
+from agentscaler.world.compare import same
+from agentscaler.world.environment import CallResult
+from agentscaler.world.world import World
+
+Numbered = tuple[int | None, Call]
+"""A call, and that call of the reference (from 0) in whose place it stands, so that `$result` finds what came of it."""
+
+
+class Rehearsal:
+    """`results` are those of the reference's calls, `NOT_RUN` for one that could not be resolved; `writes` the numbers of those that
+    write and were not refused. Close it after use."""
+
+    def __init__(self, world: World, task: Task):
+        self.world, self.task, self.judge = world, task, Judge(world, task)
+        self.calls = task.written.calls
+        self.results: list[CallResult] = []
+        self._environment = world.open()
+        self._marks = [self._environment.mark()]
+        self._made: list[Made | None] = []
+        for call in self.calls:
+            made = self._make(call, self.results)
+            self._made.append(made)
+            self.results.append(made.result if made else NOT_RUN)
+            self._marks.append(self._environment.mark())
+        self.reference = self._played(self._made)
+        self.writes = [n for n, call in enumerate(self.calls) if self._is_write(call) and self.is_ok(n)]
+        self._used = [{n for n in _numbers_in(call.arguments) if n < len(self.calls)} for call in self.calls]
+        self._bearing = self._used_by(n for n, call in enumerate(self.calls) if self._is_write(call))
+        self._right_without: dict[int, bool] = {}
+
+    def __enter__(self) -> Rehearsal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._environment.close()
+
+    @cached_property
+    def end(self) -> End | None:
+        """The reference's end as whole tables, of an environment of its own."""
+        return self.judge.play(self.calls, keep_end=True).end
+
+    def is_ok(self, number: int) -> bool:
+        return self.results[number].outcome is Outcome.OK
+
+    def rest(self, number: int) -> list[Numbered]:
+        """The reference's calls from this one on."""
+        return [(n, self.calls[n]) for n in range(number, len(self.calls))]
+
+    def bears(self, number: int) -> bool:
+        """Whether the end depends on this call: it writes, or a writing call uses what it answers."""
+        return number in self._bearing
+
+    def needed_by(self, numbers: Iterable[int]) -> set[int]:
+        """Calls of which these use the answers, directly or over others."""
+        numbers = set(numbers)
+        return self._used_by(numbers) - numbers
+
+    def play(self, first: int, steps: Sequence[Numbered], closing: str | None = None) -> Played:
+        """The whole conversation in which the reference is followed up to call `first`, and then these are made."""
+        results = self._go_to(first)
+        made = [*self._made[:first], *(self._step(numbered, results) for numbered in steps)]
+        if first == len(self.calls) and not any(self._is_write(call) for _, call in steps):
+            # Only writing calls are noted as changes, so the diff cannot be another one: made anew it took a quarter of an extra read.
+            return self._played(made, closing, self.reference)
+        return self._played(made, closing)
+
+    def is_forbidden(self, first: int, steps: Sequence[Numbered]) -> bool:
+        """Whether a text_only rule forbids one of these, whoever speaks, where it is made. They are answered as in the reference."""
+        results = self._go_to(first)
+        for number, call in steps:
+            arguments = resolve(call.arguments, results)
+            is_asked = number is None or self.is_ok(number)
+            if is_asked and self._environment.forbidding(call.call, arguments, None, whoever=True):
+                return True
+            self._step((number, call), results)
+        return False
+
+    def ends_right(self, number: int, instead: Call | None = None) -> bool:
+        """Whether the expected end is come to with call `number` left out, or with another in its place."""
+        if instead is None and number in self._right_without:
+            return self._right_without[number]
+        results = self._go_to(number)
+        later = [n for n in range(number + 1, len(self.calls)) if self.bears(n)]
+        if instead is not None:
+            self._step((number, instead), results)
+            if results[number].outcome is not Outcome.OK and not any(number in self._used[n] for n in later):
+                return self.ends_right(number)  # it changed nothing, and nobody asks what it answered
+        for n in later:
+            self._step((n, self.calls[n]), results)
+        is_right = same(self.task.expected_diff, self._environment.diff())
+        if instead is None:
+            self._right_without[number] = is_right
+        return is_right
+
+    def ends_right_after(self, call: Call) -> bool | None:
+        """Whether the end is still the expected one where this call follows the reference; None where it is not answered ok."""
+        made = self._make(call, self._go_to(len(self.calls)))
+        if made is None or made.result.outcome is not Outcome.OK:
+            return None
+        return same(self.task.expected_diff, self._environment.diff())
+
+    def _go_to(self, number: int) -> list[CallResult]:
+        """Just before this call; after the last where it is their count. The results so far, and places for those to come."""
+        del self._marks[number + 1 :]
+        self._environment.rewind(self._marks[-1])
+        while len(self._marks) <= number:
+            self._make(self.calls[len(self._marks) - 1], self.results)
+            self._marks.append(self._environment.mark())
+        return [*self.results[:number], *[NOT_RUN] * (len(self.calls) - number)]
+
+    def _step(self, numbered: Numbered, results: list[CallResult]) -> Made | None:
+        number, call = numbered
+        made = self._make(call, results)
+        if number is not None and made is not None:
+            results[number] = made.result
+        return made
+
+    def _make(self, call: Call, results: list[CallResult]) -> Made | None:
+        """None where an earlier result that it uses is not there."""
+        try:
+            arguments = resolve(call.arguments, results)
+        except TaskError:
+            return None
+        return Made(call.call, arguments, call_in(self._environment, Call(call=call.call, arguments=arguments)))
+
+    def _played(
+        self, made: Iterable[Made | None], closing: str | None = None, ended_as: Played | None = None
+    ) -> Played:
+        diff = ended_as.diff if ended_as else self._environment.diff()
+        net_keys = ended_as.net_keys if ended_as else self._environment.net_keys()
+        return self.judge.played([one for one in made if one is not None], diff, net_keys, closing)
+
+    def _is_write(self, call: Call) -> bool:
+        return call.call in self.world.program.write_tools
+
+    def _used_by(self, numbers: Iterable[int]) -> set[int]:
+        """These calls, and those of which they use the answers, directly or over others."""
+        ahead = list(numbers)
+        found = set(ahead)
+        while ahead:
+            fresh = self._used[ahead.pop()] - found
+            found |= fresh
+            ahead += fresh
+        return found
+
+
+def _numbers_in(value: Any) -> Iterator[int]:
+    """Of the calls (from 0) that a `$result` in it names."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _numbers_in(item)
+    elif isinstance(value, dict):
+        match value:
+            case {"$result": [int(number), *_]} if number > 0 and len(value) == 1:
+                yield number - 1
+            case _:
+                for item in value.values():
+                    yield from _numbers_in(item)
