@@ -299,6 +299,8 @@ class _Building:
         self.units_now += is_new
         self.made_now += len(unit.sketches) if is_new else 0
         self._kinds.update(sketch.kind.value for sketch in unit.sketches)
+        if unit.record.broken is not None:
+            log.warning("world seed %d: %s: no task is made of it", unit.record.world_seed, unit.record.broken)
         progress = Progress(self._units, self.units_now, self._planned, self._made, self.made_now, self._kinds)
         self._on_tick(progress, time.monotonic() - self.begun)
 

@@ -24,7 +24,7 @@ WIDTH = 8.4
 DOMAIN_COLOURS = ("#4f86c0", "#c98425", "#2e8b57", "#8f5fa8", "#b5514b", "#4a9494")
 REST, KEPT, DRAW, LONG = "#b8bec7", "#4f86c0", "#d08a4e", "#2e8b57"
 LONG_CALLS = 8
-MAX_DOMAINS, MAX_REASONS, MAX_TOOLS = len(DOMAIN_COLOURS), 16, 44
+MAX_DOMAINS, MAX_REASONS, MAX_TOOLS = len(DOMAIN_COLOURS), 16, 60
 
 
 def draw_mix(summary: Summary) -> Figure:
@@ -114,7 +114,7 @@ def draw_drops(summary: Summary) -> Figure:
 
 
 def draw_tools(summary: Summary) -> Figure:
-    """How many references call each tool; of many tools those that are called least."""
+    """How many tasks call each tool, or have to refuse to; of many tools those of the fewest tasks."""
     uses = sorted(summary["tool_uses"].items(), key=lambda row: (row[1], row[0]))
     rows = [(tool, 0) for tool in summary["tools_untouched"]] + uses
     shown = rows[:MAX_TOOLS]
@@ -129,8 +129,8 @@ def draw_tools(summary: Summary) -> Figure:
         _write(axes, x + 0.42 * count / longest + 0.02, place, f"{count:,}", "left", 9)
     axes.set_xlim(-0.75, 2.2)
     axes.set_ylim(max(2, half) - 0.4, -0.6)
-    head = f"{summary['tools_touched']} of {summary['tools']} tools are called by a reference"
-    _title(axes, head + (f"; the {len(shown)} called least" if len(rows) > len(shown) else ""))
+    head = f"{summary['tools_touched']} of {summary['tools']} tools are in a task"
+    _title(axes, head + (f"; the {len(shown)} in fewest" if len(rows) > len(shown) else ""))
     return figure
 
 

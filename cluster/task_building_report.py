@@ -114,6 +114,7 @@ def summarise(plan: BuildPlan, built: Built) -> dict[str, Any]:
             :MAX_UNTOUCHED
         ],
         "worlds": {name: len(one.units) for name, one in built.yields.items()},
+        "broken_worlds": sum(record.broken is not None for record in records),
         "spent": sorted(name for name, one in built.yields.items() if one.is_spent),
         "tasks_digest": digest([sketch.task.hex() for sketch in tasks]),
         "output": str(plan.output),
@@ -145,7 +146,8 @@ def _yields(built: Built) -> dict[str, dict[str, int]]:
             found[sketches[place].kind.value]["tasks"] += 1
         for unit in one.units:
             for reason, count in unit.record.dropped.items():
-                found[reason.partition(": ")[0]]["drawn"] += count
+                if (kind := reason.partition(": ")[0]) in found:  # not a world that could not be made
+                    found[kind]["drawn"] += count
     steps = ("drawn", "made", "faultless", "tasks")
     return {kind: {step: counts[step] for step in steps} for kind, counts in found.items() if counts["drawn"]}
 

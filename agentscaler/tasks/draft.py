@@ -89,6 +89,16 @@ class Draft:
             if not compiled.is_write and len(required) == 1 and column in self.graph.names_for(name, required[0]):
                 self._try_read(name, {required[0]: value})
 
+    def look_over(self) -> None:
+        """A read that needs nothing and shows what there is: whoever declines has looked at something."""
+        tools = [
+            name
+            for name in self.graph.program.tools
+            if not self.graph.is_write(name) and not self.graph.parameters(name)
+        ]
+        if tools:
+            self._try_read(self.random.choice(tools), {})
+
     def look_up_choices(self, call: Call, names: set[str]) -> None:
         """The lists in which the arguments of these names stand, so that an agent sees what there is to choose from."""
         for name in names & set(call.arguments):
@@ -121,11 +131,12 @@ class Draft:
             return True
         if depth == 0:
             return False
-        for finding in self.findings:
-            if any(way.producer == finding.call for way in ways) and self._found_by(finding, ways, value):
+        own = {way.producer for way in ways if self._shows_rows_of(way)}
+        for finding in sorted(self.findings, key=lambda one: one.call not in own):
+            if any(way.producer == finding.call for way in ways) and self._found_by(finding, ways, value, depth):
                 return True
         chosen = self.random.sample(ways, len(ways))
-        chosen.sort(key=lambda way: self.graph.is_write(way.producer))
+        chosen.sort(key=lambda way: (self.graph.is_write(way.producer), way.producer not in own))
         for way in chosen[:MAX_WAYS]:
             if self.graph.is_write(way.producer):
                 break
@@ -138,10 +149,22 @@ class Draft:
                 return True
         return False
 
-    def _found_by(self, finding: Finding, ways: Sequence[Feed], value: Any) -> bool:
+    def _shows_rows_of(self, way: Feed) -> bool:
+        """Whether it is the key of the rows shown, not of others that they refer to."""
+        columns = self.graph.provenance[way.producer].results.get(way.path, frozenset())
+        return any(self.graph.classes.is_home(column) for column in columns)
+
+    def _found_by(self, finding: Finding, ways: Sequence[Feed], value: Any, depth: int) -> bool:
+        """By what is told, and by keys that can be found by what is told."""
         arguments = {name: self.pool.get(column) for name, column in finding.arguments.items()}
-        if any(value is None or not self._is_known(value, ()) for value in arguments.values()):
-            return False  # it was not told
+        for name, argument in arguments.items():
+            if argument is None:
+                return False
+            can_be_found = bool(self.graph.producers(finding.call, (name,)))
+            if not self._is_known(argument, ()) and not (
+                can_be_found and self._obtain(finding.call, (name,), argument, depth - 1)
+            ):
+                return False  # it was not told
         made = self._make(Call(call=finding.call, arguments=arguments))
         if made.result.outcome is not Outcome.OK:
             return False

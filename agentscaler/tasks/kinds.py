@@ -253,6 +253,8 @@ def make_irrelevant(maker: Maker) -> WrittenTask:
         for column in maker.setting.speech.things[thing].key:
             if maker.random.random() < maker.dials.extra_reads:
                 draft.look_at(column, draft.pool[column])
+    if not draft.made:
+        draft.look_over()
     opening = intent.open_with([words], identity, [], style, maker.random)
     return maker.finish(draft, Kind.IRRELEVANT, f"topic{number}", opening)
 

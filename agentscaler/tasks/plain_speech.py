@@ -37,7 +37,7 @@ def derive_speech(program: Program) -> Speech:
     for tool in facts.writes:
         for part in parts_of(facts, tool) or ():
             if part.role is Role.THING and part.home is not None and part.thing not in things:
-                things[part.thing] = make_thing(facts, part.home, part.column)
+                things[part.thing] = make_thing(facts, part.home, part.column, part.without)
     things |= {one.name: one.thing for one in asked}
     questions = [one.question for one in asked]
     used = {name for entry in (*wishes, *questions) for name in entry.things.values()}

@@ -20,6 +20,7 @@ from agentscaler.world.world import World
 Row = dict[str, Any]
 
 MAX_CASES = 400
+NOBODY: list[Row] = [{SPEAKER: None}]  # one and the same, so that what was read for it is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Setting:
     world: World
     speech: Speech
     _kept: dict[str, list[Row]] = field(default_factory=dict)
+    _groups: dict[str, dict[tuple[str, ...], dict[tuple[Any, ...], list[Row]]]] = field(default_factory=dict)
     _speaker: Row | None = None
 
     def __post_init__(self) -> None:
@@ -45,7 +47,7 @@ class Setting:
     def people(self) -> list[Row]:
         """Everybody who may speak; one nameless person where the world has no persons."""
         if self.speech.person is None:
-            return [{SPEAKER: None}]
+            return NOBODY
         if not hasattr(self, "_people"):
             self._people = self._ask(self.speech.person.rows, None)
         return self._people
@@ -54,6 +56,7 @@ class Setting:
         if speaker is not self._speaker:
             self._speaker = speaker
             self._kept.clear()
+            self._groups.clear()
 
     @property
     def speaker(self) -> Row:
@@ -77,7 +80,7 @@ class Setting:
     def row_of(self, thing: str, case: Mapping[str, Any]) -> Row | None:
         """The thing's row that a case's key columns name."""
         key = self.speech.things[thing].key
-        return next((row for row in self.rows(thing) if all(row[one] == case[one] for one in key)), None)
+        return next(iter(self._grouped(thing, key).get(tuple(_folded(case[one]) for one in key), ())), None)
 
     def name(
         self, thing: str, row: Row, random: Random, short: bool = False, avoid: Sequence[str] = ()
@@ -113,17 +116,24 @@ class Setting:
         )
 
     def alike(self, thing: str, naming: Naming, row: Row) -> list[Row]:
-        return [other for other in self.rows(thing) if all(_same(other.get(one), row[one]) for one in naming.by)]
+        return self._grouped(thing, naming.by).get(tuple(_folded(row[one]) for one in naming.by), [])
+
+    def _grouped(self, thing: str, by: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+        """Rows by the values of these columns. Kept: without a person a thing's rows are a whole table's."""
+        kept = self._groups.setdefault(thing, {})
+        if (found := kept.get(tuple(by))) is None:
+            found = kept[tuple(by)] = {}
+            for row in self.rows(thing):
+                found.setdefault(tuple(_folded(row.get(one)) for one in by), []).append(row)
+        return found
 
     def is_near(self, thing: str, row: Row) -> bool:
         """Whether another of the speaker's things shares something with it that people name things by."""
         columns = {column for naming in self.speech.things[thing].names for column in naming.by} - set(
             self.speech.things[thing].key
         )
-        return any(
-            other is not row and any(_same(other.get(one), row.get(one)) for one in columns if row.get(one) is not None)
-            for other in self.rows(thing)
-        )
+        told = (column for column in sorted(columns) if row.get(column) is not None)
+        return any(len(self._grouped(thing, (column,))[(_folded(row[column]),)]) > 1 for column in told)
 
     def texts(self) -> list[str]:
         return texts_of(self.world)
@@ -135,10 +145,8 @@ class Setting:
         return self._environment.look(sql, {SPEAKER: speaker})
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, str) and isinstance(other, str):
-        return one.casefold() == other.casefold()
-    return one == other
+def _folded(value: Any) -> Any:
+    return value.casefold() if isinstance(value, str) else value
 
 
 def _is_said(naming: Naming, row: Row) -> bool:

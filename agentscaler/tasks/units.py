@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agentscaler.canonical import digest
 from agentscaler.domain.domain import Domain
-from agentscaler.errors import ConfigError, ShardError
+from agentscaler.errors import ConfigError, DomainError, ShardError
 from agentscaler.shards import schema
 from agentscaler.shards.files import encode_parquet, open_parquet
 from agentscaler.shards.storage import AnyPath
@@ -29,6 +30,7 @@ from agentscaler.verify.soundness.ground import forget_ground
 from agentscaler.world.world import World
 
 RECORD_KEY = b"unit"
+BROKEN_WORLD = "world"  # in the place of a kind, where a world could not be made
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class UnitRecord(BaseModel):
     seconds: dict[str, float]
     processor_s: float
 
+    @property
+    def broken(self) -> str | None:
+        """Why there is no such world."""
+        return next((key.partition(": ")[2] for key in self.dropped if key.startswith(f"{BROKEN_WORLD}: ")), None)
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -76,7 +83,13 @@ def unit_file(domain: str, world_seed: int) -> str:
 
 
 def make_unit(order: UnitOrder, world_seed: int) -> Unit:
+    """Of a seed that the domain's recipe fails with, an empty one that says so: the other worlds are none the worse."""
     begun = time.process_time()
+    try:
+        World.of(order.domain, world_seed)
+    except DomainError as error:
+        failed = Made(dropped=Counter({f"{BROKEN_WORLD}: {error}": 1}))
+        return pack_unit(order, world_seed, "", failed, time.process_time() - begun)
     made = generate(order.domain, order.speech, world_seed, order.number, order.dials, order.seed)
     processor_s = time.process_time() - begun
     world = World.of(order.domain, world_seed)

@@ -43,8 +43,11 @@ def fill_arguments(
         value = _filled(place, values)
         if value is None:
             continue
-        if isinstance(value, str) and name in setting.world.program.tools[tool].list_parameters:
+        compiled = setting.world.program.tools[tool]
+        if isinstance(value, str) and name in compiled.list_parameters:
             value = orjson.loads(value)
+        elif compiled.tool.parameters["properties"].get(name, {}).get("type") == "boolean" and value in (0, 1):
+            value = bool(value)  # SQLite has no other
         found[name] = value
     return found
 

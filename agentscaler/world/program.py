@@ -79,6 +79,8 @@ class Program:
     write_tools: frozenset[str]
     forbidding: dict[str, tuple[tuple[str, str], ...]]
     """Tool -> (name of a text_only rule, the query that returns a row where it forbids a call)."""
+    invariant_reads: dict[str, dict[str, frozenset[str]]]
+    """Invariant -> table -> columns that it reads of it; none where it only counts rows."""
 
 
 def rows_of(db: apsw.Connection, table: Table) -> list[tuple[apsw.SQLiteValue, ...]]:
@@ -129,10 +131,16 @@ def _compile(domain: Domain) -> Program:
         build_schema(db, domain)
         tables = _tables(db, domain)
         tools = {tool.name: _compile_tool(db, domain, tool, tables) for tool in domain.tools}
+        invariant_reads = {}
         for invariant in domain.invariants:
             where = f"{domain.name}: invariant {invariant.name}"
-            if not guard.vet(db, invariant.sql, (), where, guard.READ_FUNCTIONS).readonly:
+            effects = guard.vet(db, invariant.sql, (), where, guard.READ_FUNCTIONS)
+            if not effects.readonly:
                 raise DomainError(f"{where}: writes; it may only look")
+            invariant_reads[invariant.name] = {
+                table: frozenset(column for name, column in effects.reads if name == table and column)
+                for table, _ in effects.reads
+            }
         forbidding = _forbidding(db, domain)
         functions.register_recipe(db, 0, {})
         for index, step in enumerate(domain.seed.steps, 1):
@@ -140,7 +148,7 @@ def _compile(domain: Domain) -> Program:
                 pass
     integer_ids = frozenset(t.name for t in tables.values() if t.surrogate and t.types[t.surrogate].startswith("INT"))
     write_tools = frozenset(name for name, tool in tools.items() if tool.is_write)
-    return Program(domain, tables, tools, clock_ms, integer_ids, write_tools, forbidding)
+    return Program(domain, tables, tools, clock_ms, integer_ids, write_tools, forbidding, invariant_reads)
 
 
 def _forbidding(db: apsw.Connection, domain: Domain) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -154,7 +162,9 @@ def _forbidding(db: apsw.Connection, domain: Domain) -> dict[str, tuple[tuple[st
                 if name not in tools:
                     raise DomainError(f"{where}: there is no tool {name}")
                 if SPEAKER in tools[name].parameters["properties"]:
-                    raise DomainError(f"{where}: {name} has a parameter {SPEAKER}, which means the person who speaks here")
+                    raise DomainError(
+                        f"{where}: {name} has a parameter {SPEAKER}, which means the person who speaks here"
+                    )
                 known = [*tools[name].parameters["properties"], SPEAKER]
                 effects = guard.vet(db, one.sql, known, f"{where} ({name})", guard.READ_FUNCTIONS)
                 if effects.writes or not effects.readonly:

@@ -19,6 +19,7 @@ import yaml
 
 from agentscaler.domain.store import SHIPPED
 from agentscaler.shards.files import read_tasks
+from agentscaler.tasks.dials import Dials
 from tests.conftest import ROOT, RayHead, RunJob
 
 HERE = ["cluster=in_process"]
@@ -93,7 +94,7 @@ def test_a_run_in_mlflow(run_job: RunJob, tmp_path: Path) -> None:
     run = client.get_run(summary["mlflow_run_id"])
     assert run.info.status == "FINISHED"
     assert run.data.metrics["final/tasks"] == 12
-    assert run.data.params["dials.mix.write"] == "0.2"
+    assert run.data.params["dials.max_calls"] == str(Dials().max_calls)
     assert "12 tasks" in run.data.tags["mlflow.note.content"]
     files = {one.path for one in client.list_artifacts(run.info.run_id)}
     assert {"mix.png", "lengths.png", "drops.png", "tools.png", "summary.json", "config.yaml"} <= files

@@ -70,6 +70,22 @@ def test_what_was_made_for_something_else_is_refused(file: Path, order: dict[str
         read_unit(file, replace(ORDER, **order), seed)
 
 
+def test_a_world_that_cannot_be_made_is_an_empty_unit(tmp_path: Path) -> None:
+    """A recipe may fail with some seeds only."""
+    step = "INSERT INTO folders SELECT * FROM folders WHERE rand_int(1, 2, 'any') = 1"
+    recipe = NOTES.seed.model_copy(update={"steps": (*NOTES.seed.steps, step)})
+    order = replace(ORDER, domain=NOTES.model_copy(update={"seed": recipe}), number=3)
+    units = {seed: make_unit(order, seed) for seed in range(1, 9)}
+    broken = {seed for seed, unit in units.items() if unit.record.broken}
+    assert broken and len(broken) < 8
+    for seed, unit in units.items():
+        assert len(unit.sketches) == (0 if seed in broken else 3)
+        assert unit.data is not None
+        (tmp_path / "a.parquet").write_bytes(unit.data)
+        assert read_unit(tmp_path / "a.parquet", order, seed).record == unit.record
+    assert "UNIQUE constraint" in str(units[min(broken)].record.broken)
+
+
 def test_another_file_is_no_unit(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", [schema.task_row(compile_shipped("notes")[0])], schema.TASKS)
     with pytest.raises(ShardError, match=r"a\.parquet: is no unit"):

@@ -33,21 +33,19 @@ def cases_of(facts: Facts, tool: str, parts: Sequence[Part], needs_one: bool) ->
     optional = [part for part in parts if not part.required]
     driving = [part for part in parts if part.column not in leads]
     varied = [part for part in driving if part.sort is not Sort.YES_NO and (part.required or len(optional) <= 4)]
-    lists, joined, base, others = [], [], [], []
+    lists: list[str] = []
+    joined: list[str] = []
+    base = ["n.i AS i"]
     for number, part in enumerate(driving):
-        led = [
-            (one, sql) for one in parts for leader, sql in [leads.get(one.column, ("", ""))] if leader == part.column
-        ]
+        led = [(one, leads[one.column][1]) for one in parts if leads.get(one.column, ("",))[0] == part.column]
         table = _table(part, [sql for _, sql in led])
         if table:
             lists.append(f"d{number} AS MATERIALIZED ({table})")
-        for second in (0, 1):
-            if second and part not in varied:
-                continue
-            place = f"(n.i * {_STEPS[number % 12]} + n.i / 7 * {_STEPS[(number + 5) % 12] % 1000 + 1} + {second} * (1 + n.i % 3))"
-            alias = f"d{number}{'b' if second else ''}"
+        for second in (False, True) if part in varied else (False,):
+            place, alias = _place(number, second), f"d{number}{'b' if second else ''}"
             if table:
-                joined.append(f"JOIN d{number} {alias} ON {alias}.r = {place} % (SELECT count(*) FROM d{number})")
+                join = "JOIN" if part.required else "LEFT JOIN"
+                joined.append(f"{join} d{number} {alias} ON {alias}.r = {place} % (SELECT count(*) FROM d{number})")
                 values = [(part, f"{alias}.k"), *((one, f"{alias}.x{n}") for n, (one, _) in enumerate(led))]
             else:
                 assert part.supply is not None
@@ -59,36 +57,47 @@ def cases_of(facts: Facts, tool: str, parts: Sequence[Part], needs_one: bool) ->
     stars = [_star(parts, set())]
     for part in varied:
         stars.append(_star(parts, {part.column, *(one for one, (leader, _) in leads.items() if leader == part.column)}))
-    for part in parts:
-        if part.is_fresh and part.role is Role.FREE and (place := _stored_in(facts, tool, part)) is not None:
+    for number, part in enumerate(parts):
+        if (place := _taken_from(facts, tool, part)) is not None:
             query = standing(facts, place, {})
             lists.append(
-                f"e_{len(others)} AS MATERIALIZED (SELECT row_number() OVER (ORDER BY v) - 1 AS r, v FROM ({query}))"
+                f"e{number} AS MATERIALIZED (SELECT row_number() OVER (ORDER BY v) - 1 AS r, v FROM ({query}))"
             )
-            others.append((part, len(others)))
-    for part, number in others:
-        columns = ", ".join(f'e.v AS "{one.column}"' if one is part else f'"{one.column}"' for one in parts)
-        stars.append(
-            f"SELECT {columns} FROM base JOIN e_{number} e ON e.r = base.i % (SELECT count(*) FROM e_{number})"
-        )
-    num_bases = max(10, min(90, MAX_ROWS // len(stars)))
-    start = crc32(tool.encode()) % 997
-    heads = [
-        f"w(o) AS ({_of_the_world(facts, parts)})",
-        f"n(i) AS (SELECT o + {start} FROM w UNION ALL SELECT i + 1 FROM n, w WHERE i < o + {start + num_bases - 1})",
-        *lists,
-        f"base AS MATERIALIZED (SELECT {', '.join(['n.i AS i', *base])} FROM n {' '.join(joined)})",
-    ]
-    marks = [f', iif("{part.column}", 1, NULL) AS "{part.column}_yes", iif("{part.column}" = 0, 1, NULL) AS "{part.column}_no"'
-             for part in parts if part.sort is Sort.YES_NO]  # fmt: skip
-    every = ", ".join(f'"{part.column}"' for part in parts)
-    must = " AND ".join(f'"{part.column}" IS NOT NULL' for part in parts if part.required) or "1"
-    sql = (
-        f"WITH RECURSIVE {', '.join(heads)} SELECT DISTINCT {every}{''.join(marks)} FROM ({' UNION ALL '.join(stars)}) "
-        f"WHERE {must} ORDER BY {every}"
-    )
+            columns = ", ".join(f'e.v AS "{one.column}"' if one is part else f'"{one.column}"' for one in parts)
+            stars.append(f"SELECT {columns} FROM base JOIN e{number} e ON e.r = i % (SELECT count(*) FROM e{number})")
+    heads = [*_numbers(facts, tool, parts, len(stars)), *lists]
+    heads.append(f"base AS MATERIALIZED (SELECT {', '.join(base)} FROM n {' '.join(joined)})")
     leaders = {leader for leader, _ in leads.values()}
-    return Cases(sql, tuple(part for part in varied if part.column not in leaders))
+    return Cases(_query(heads, stars, parts), tuple(part for part in varied if part.column not in leaders))
+
+
+def _query(heads: Sequence[str], stars: Sequence[str], parts: Sequence[Part]) -> str:
+    """A yes or no has two columns besides, one of them NULL, for the clauses that say it."""
+    every = ", ".join(f'"{part.column}"' for part in parts)
+    marks = ""
+    for part in parts:
+        if part.sort is Sort.YES_NO:
+            marks += f', iif("{part.column}", 1, NULL) AS "{part.column}_yes"'
+            marks += f', iif("{part.column}" = 0, 1, NULL) AS "{part.column}_no"'
+    must = " AND ".join(f'"{part.column}" IS NOT NULL' for part in parts if part.required) or "1"
+    rows = f"SELECT DISTINCT {every}{marks} FROM ({' UNION ALL '.join(stars)}) WHERE {must} ORDER BY {every}"
+    return f"WITH RECURSIVE {', '.join(heads)} {rows}"
+
+
+def _numbers(facts: Facts, tool: str, parts: Sequence[Part], num_stars: int) -> tuple[str, str]:
+    """`n(i)`: the numbers of the base cases. Where they begin depends on the tool and on the world."""
+    number = max(10, min(90, MAX_ROWS // num_stars))
+    start = crc32(tool.encode()) % 997
+    return (
+        f"w(o) AS ({_of_the_world(facts, parts)})",
+        f"n(i) AS (SELECT o + {start} FROM w UNION ALL SELECT i + 1 FROM n, w WHERE i < o + {start + number - 1})",
+    )
+
+
+def _place(number: int, second: bool) -> str:
+    """Which row or value the `number`-th part takes in a case."""
+    step, shift = _STEPS[number % len(_STEPS)], _STEPS[(number + 5) % len(_STEPS)] % 1000 + 1
+    return f"(n.i * {step} + n.i / 7 * {shift}{' + 1 + n.i % 3' if second else ''})"
 
 
 def _table(part: Part, led: Sequence[str]) -> str:
@@ -149,7 +158,10 @@ def _reference(facts: Facts, table: str, home: Home) -> tuple[str, str]:
     return "", ""
 
 
-def _stored_in(facts: Facts, tool: str, part: Part) -> tuple[str, str] | None:
+def _taken_from(facts: Facts, tool: str, part: Part) -> tuple[str, str] | None:
+    """For what has to be new: the column where it may stand already, for a first choice that is refused."""
+    if not part.is_fresh or part.role is not Role.FREE:
+        return None
     return min(facts.graph.provenance[tool].stored.get(part.path, ()), default=None)
 
 
@@ -168,10 +180,12 @@ def _star(parts: Sequence[Part], other: set[str]) -> str:
 
 
 def _of_the_world(facts: Facts, parts: Sequence[Part]) -> str:
-    """A number that differs from world to world: the length of some column's texts."""
+    """A number that differs from world to world: a sum over what stands in the rows that the wish is about."""
     tables = [part.home.table for part in parts if part.home is not None] or sorted(facts.program.tables)
     for name in tables:
         table = facts.table(name)
-        if texts := [column for column in table.columns if table.types[column] == "TEXT" and column not in table.key]:
-            return f'SELECT coalesce(sum(length("{texts[0]}") + unicode("{texts[0]}")), 0) AS o FROM "{name}"'
+        texts = [column for column in table.columns if table.types[column] == "TEXT" and column not in table.key][:4]
+        if texts:
+            sums = " + ".join(f'coalesce(length("{column}") + unicode(substr("{column}", -1)), 0)' for column in texts)
+            return f'SELECT coalesce(sum({sums}), 0) AS o FROM "{name}"'
     return "SELECT 0 AS o"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from agentscaler.tasks.plain.vocabulary import EMPTY, SAME, VERBS
+
 _SHORT = {
     "addr": "address", "amt": "amount", "avg": "average", "cat": "category", "desc": "description", "descr": "description",
     "dob": "birth date", "dept": "department", "doc": "document", "docs": "documents", "email": "e-mail address",
@@ -39,27 +41,6 @@ _IRREGULAR = {
     "lenses": "lens", "gases": "gas", "campuses": "campus", "menus": "menu", "shoes": "shoe", "axes": "axis",
 }  # fmt: skip
 _PLURALS = {one: many for many, one in _IRREGULAR.items()}
-_SAME = frozenset(
-    "equipment information furniture luggage money news staff stock series species feedback status address bus gas "
-    "analysis basis diagnosis virus bonus lens campus process access progress business class pass boss glass".split()
-)
-_VERBS = (
-    "accept acknowledge activate add adjust allocate allow amend answer append apply approve archive arrange ask assign attach "
-    "authorise authorize award ban begin bill block book borrow bring buy call cancel capture change charge check clear clone "
-    "close comment complete confirm connect convert copy correct create credit deactivate debit decline decrease deduct delete "
-    "deliver deny deploy deposit detach disable disconnect discontinue dispatch dismiss dispute drop duplicate edit enable end "
-    "enrol enroll enter erase escalate exchange exclude execute expire extend favourite file fill finalise finalize finish fire "
-    "flag follow forward freeze fulfil fulfill give grant group hand hide hire hold import include increase insert install "
-    "invite invoice issue join keep label launch leave lend let link list load lock log lower make mark merge modify move mute "
-    "name note notify offer open order pack park pass pause pay pin place plan post postpone prepare prescribe print process "
-    "promote propose publish purchase push put quit raise rate reactivate read reassign receive reconcile record redeem redo "
-    "reduce refill refund refuse register reject release remove rename renew rent reopen reorder repair replace reply report "
-    "request reschedule reserve reset resolve respond restart restock restore resume retire return revert review revoke save "
-    "schedule sell send separate set settle share ship show sign snooze split start stop store submit subscribe subtract suspend "
-    "swap switch tag take terminate toggle top track transfer trigger turn unarchive unassign unban unblock unenrol unflag "
-    "unfollow unlink unlock unmute unpin unpublish unregister unshare unsubscribe untag update upgrade upload upsert use "
-    "validate verify void vote withdraw write"
-).split()  # fmt: skip
 _NOUN_ENDS = (
     r"(?=\s*(?:$|[,.;:]|\s(?:to|in|from|of|for|with|on|at|by|as|into|onto|out|off|and|or|so|back|over|under|until|is|are|has|"
     r"that|which|within|between|after|before|again|permanently|completely|immediately|now|up|down|away|done|through|via|about|"
@@ -72,6 +53,7 @@ _BEFORE = (
 )
 _NEW_BEFORE = r"\b(?:an?|the|one|another|new)\s+(?:(?:brand[- ])?(?:new|additional|further|fresh|empty|single)\s+)*"
 _KEY_WORDS = "id|identifier|uuid|key|name|title|number|code|e-?mail|sku|slug|reference"
+_LINKS = ("to", "into", "from", "for", "with", "of", "on", "in", "at", "by")
 _TAILS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -79,7 +61,9 @@ _TAILS = tuple(
         r"\s*(?:[:;]|\s[-–—]\s).*$",
         rf"\s+(?:by|with|using|via|for|from|given|matching|having)\s+(?:\w+\s+){{0,3}}(?:{_KEY_WORDS})s?\b(?!\s+(?:and|or|to)\b).*$",
         r",?\s+(?:with|and)\s+(?:an?\s+)?optional(?:ly)?\b.*$",
+        r",\s+(?:for|as|so|such as|e\.g\.|or else)\b.*$",
         r",\s+\w+ing\b.*$",
+        r"\s+and\s+(?:charges?|returns?|pays?|notif(?:y|ies)|sends?|logs?|records?|recalculates?|refunds?|emails?)\b.*$",
         r",?\s+optionally\b.*$",
         r"\s+that\s+(?:is|are|has|have|was|were|can|may)\b.*$",
         r",?\s+(?:which|unless|if|once|only|based on|identified|specified|including|so that|in order to|using|where|provided|"
@@ -119,7 +103,9 @@ def unit_of(name: str) -> str:
 
 
 def is_plural(label: str) -> bool:
-    return label.endswith("s") and singular(label.split()[-1]) != label.split()[-1]
+    return (
+        label.endswith("s") and not label.startswith("number of") and singular(label.split()[-1]) != label.split()[-1]
+    )
 
 
 def noun_of(table: str) -> str:
@@ -131,7 +117,7 @@ def noun_of(table: str) -> str:
 def singular(word: str) -> str:
     if word in _IRREGULAR:
         return _IRREGULAR[word]
-    if word in _SAME or len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+    if word in SAME or len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return word
     if word.endswith("ies"):
         return f"{word[:-3]}y"
@@ -146,7 +132,7 @@ def plural(word: str) -> str:
         return f"{head} {plural(last)}"
     if word in _PLURALS:
         return _PLURALS[word]
-    if word in _SAME and not word.endswith("ss"):
+    if word in SAME and not word.endswith("ss"):
         return word
     if word.endswith("s") and singular(word) != word:
         return word
@@ -166,8 +152,8 @@ def listed(parts: Sequence[str]) -> str:
 
 def content_words(texts: Iterable[str]) -> frozenset[str]:
     """Words that carry meaning, cut to their stems, so that "orders" and "ordering" meet."""
-    found = {word for text in texts for word in words_of(text) if len(word) > 2 and word not in _EMPTY}
-    return frozenset(re.sub(r"(?:ings?|ed|es|e|s|ies|y|ments?|ations?|ors?|ers?)$", "", word)[:7] for word in found)
+    found = {word for text in texts for word in words_of(text) if len(word) > 2 and word not in EMPTY}
+    return frozenset(re.sub(r"(?:ings?|ed|es|e|s|ies|y|ments?|ations?)$", "", word)[:7] for word in found)
 
 
 def verb_phrase(description: str, name: str) -> str:
@@ -176,6 +162,7 @@ def verb_phrase(description: str, name: str) -> str:
     phrase = " ".join(sentence.split())
     for tail in _TAILS:
         phrase = tail.sub("", phrase)
+    phrase = re.sub(rf",[^,]+,\s+(?=(?:{'|'.join(_LINKS)})\b)", " ", phrase)
     head, comma, tail = phrase.partition(", ")
     if comma and len(head.split()) > 2 and (len(phrase.split()) > 10 or tail.split(" ", 1)[0] in _FORMS):
         phrase = head
@@ -210,14 +197,14 @@ def _stem(word: str) -> str:
 
 def _from_name(name: str) -> str:
     """`archive_project`, `projects_archive`: "archive a project"."""
-    words = words_of(name)
-    place = next((n for n in (0, len(words) - 1) if words[n] in _FORMS), None)
+    words = words_of(name) or ["do"]
+    place = next((n for n in (0, len(words) - 1) if words[n] in VERBS), None)
     if place is None:
         return f"do the {_spoken(words)}"
     rest = [word for number, word in enumerate(words) if number != place]
     if not rest:
-        return _FORMS[words[place]]
-    return f"{_FORMS[words[place]]} {with_article(_spoken([*rest[:-1], singular(rest[-1])]))}"
+        return words[place]
+    return f"{words[place]} {with_article(_spoken([*rest[:-1], singular(rest[-1])]))}"
 
 
 def _third(verb: str) -> str:
@@ -226,10 +213,4 @@ def _third(verb: str) -> str:
     return f"{verb}es" if verb.endswith(("s", "x", "z", "ch", "sh", "o")) else f"{verb}s"
 
 
-_FORMS = {form: verb for verb in _VERBS for form in (_third(verb), verb)}
-_EMPTY = frozenset(
-    "the and for with from into that this what which when where who how can could would will please need want one two some any "
-    "all its are was has have had not you your our their them they there new old get give make list show find search look set "
-    "put take read add create update delete remove change send next last week today tomorrow tonight now then than also about "
-    "for own time day days date name number text value item items thing only more most such each other same per".split()
-)
+_FORMS = {form: verb for verb in VERBS for form in (_third(verb), verb)}

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from agentscaler.tasks.plain.english import MINOR_UNITS, noun_of, words_of
+from agentscaler.tasks.plain.vocabulary import CODES, LONG, PEOPLE, TITLES
 from agentscaler.tasks.walk.graph import ToolGraph
 from agentscaler.tasks.walk.prepared import Column
 from agentscaler.tasks.walk.provenance import is_choice, schema_at
@@ -41,20 +42,6 @@ class Sort(Enum):
     PLAIN = "plain"
 
 
-_PEOPLE = frozenset(
-    "person people user customer patient doctor physician nurse employee member contact author owner client guest student teacher "
-    "agent assignee participant attendee reviewer manager driver passenger tenant buyer seller supplier applicant candidate "
-    "recipient subscriber staff admin reporter requester approver creator editor writer visitor learner instructor trainer worker "
-    "technician volunteer donor borrower reader".split()
-)
-_TITLES = frozenset("title subject summary headline heading topic caption name label".split())
-_LONG = frozenset(
-    "description body text content comment comments message note notes remark remarks instructions details reason bio feedback "
-    "words answer question abstract explanation justification memo purpose".split()
-)
-_CODES = frozenset("code sku id uuid guid number reference ref slug isbn vin iban barcode serial key".split())
-
-
 @dataclass(frozen=True, slots=True)
 class Home:
     """A column of which one value tells a row; people speak of these rows."""
@@ -76,7 +63,7 @@ class Facts:
 
     def is_person(self, table: str) -> bool:
         """Its rows are people."""
-        if words_of(noun_of(table))[-1:] and words_of(noun_of(table))[-1] in _PEOPLE:
+        if words_of(noun_of(table))[-1:] and words_of(noun_of(table))[-1] in PEOPLE:
             return True
         return {"first_name", "last_name"} <= set(self.table(table).columns)
 
@@ -121,6 +108,33 @@ class Facts:
             for some in (facts.results, facts.computed, facts.matched):
                 found = found.union(*some.values())
         return frozenset(found)
+
+    def name_columns(self, table: str, home: str = "") -> tuple[str, ...]:
+        """The columns that rows of a table go by, as an agent sees them: first and last name, a title, a code; none where they have none.
+        `home` is the column that the rows are looked up in."""
+        one = self.table(table)
+        refers = {column for key in one.foreign_keys for column in key.columns}
+        seen = [
+            c
+            for c in one.columns
+            if ((table, c) in self.shown or c == home) and c not in one.exempt | one.json_columns | refers
+        ]
+        for whole in (("first_name", "last_name"), ("given_name", "family_name")):
+            if set(whole) <= set(seen):
+                return whole
+        sorts = {column: self.sort_of_column((table, column)) for column in seen}
+        called = [c for c in seen if sorts[c] in (Sort.TITLE, Sort.PERSON)]
+        order = ("name", "title", "full_name", "display_name", "label", "subject")
+        is_home = self.graph.classes.is_home
+        called.sort(key=lambda c: (order.index(c) if c in order else len(order), not is_home((table, c))))
+        if not called:
+            codes = [
+                c for c in seen if is_home((table, c)) and not self.is_surrogate((table, c)) and one.types[c] == "TEXT"
+            ]
+            called = [
+                c for c in codes if sorts[c] in (Sort.CODE, Sort.PLAIN) and (c in one.key or c == home or not home)
+            ]
+        return tuple(called[:1])
 
     @cached_property
     def schemas(self) -> Mapping[Column, Mapping[str, Any]]:
@@ -195,17 +209,17 @@ def _sort_of_text(words: list[str], more: list[str], form: str, description: str
         return Sort.DATE
     if "at" in ends or ends & {"datetime", "timestamp"}:
         return Sort.MOMENT
-    if last[0] in _LONG:
+    if last[0] in LONG:
         return Sort.TEXT
-    if last[0] in _TITLES or (more[-1:] and more[-1] in _TITLES):
-        if is_person or {"first", "last", "full"} & every or every & _PEOPLE:
+    if last[0] in TITLES or (more[-1:] and more[-1] in TITLES):
+        if is_person or {"first", "last", "full"} & every or every & PEOPLE:
             return Sort.PERSON
         return Sort.TITLE
-    if last[0] in _PEOPLE:
+    if last[0] in PEOPLE:
         return Sort.PERSON
-    if ends & _LONG:
+    if ends & LONG:
         return Sort.TEXT
-    return Sort.CODE if last[0] in _CODES else Sort.PLAIN
+    return Sort.CODE if last[0] in CODES else Sort.PLAIN
 
 
 def _json_type(declared: str) -> str:

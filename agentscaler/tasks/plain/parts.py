@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from agentscaler.tasks.plain.english import label_of, words_of
+from agentscaler.tasks.plain.english import label_of, noun_of, words_of
 from agentscaler.tasks.plain.facts import Facts, Home, Sort
 from agentscaler.tasks.plain.things import key_name, thing_name
 from agentscaler.tasks.plain.values import SAID, Supply, choices_of, said_as, standing, supply
@@ -27,7 +27,8 @@ class Role(Enum):
 @dataclass(frozen=True, slots=True)
 class Part:
     """One argument. `column` is the case's column, for a thing that of its key; `thing` and `slot` are the thing's name in the speech
-    and its slot in the words. `said` is how it stands in words. `stands_in`: the column in which a STANDING value stands."""
+    and its slot in the words. `said` is how it stands in words. `without` is a column that no name of the thing may tell. `stands_in`:
+    the column in which a STANDING value stands."""
 
     path: Path
     column: str
@@ -40,6 +41,7 @@ class Part:
     home: Home | None = None
     thing: str = ""
     slot: str = ""
+    without: str = ""
     stands_in: Column | None = None
     is_fresh: bool = False
 
@@ -56,7 +58,7 @@ class Part:
 def parts_of(facts: Facts, tool: str) -> list[Part] | None:
     """Required ones first, then optional ones that can be told; None where a required one cannot."""
     parameters = facts.program.tools[tool].tool.parameters
-    needed = min(facts.graph.provenance[tool].needs, key=lambda need: (len(need), sorted(need)))
+    needed = needed_by(facts, tool)
     found: list[Part] = []
     taken: set[str] = set()
     num_optional = 0
@@ -74,7 +76,31 @@ def parts_of(facts: Facts, tool: str) -> list[Part] | None:
             part = _apart(part, taken)
         taken.update((part.column, part.slot))
         found.append(part)
-    return found
+    return [_unspoiled(facts, tool, part, found) for part in found]
+
+
+def _unspoiled(facts: Facts, tool: str, part: Part, parts: list[Part]) -> Part:
+    """Nobody says "the task whose status is open" when it is the status that is to be set."""
+    if part.home is None:
+        return part
+    stored = facts.graph.provenance[tool].stored
+    own = [
+        column
+        for one in parts
+        if one.sort is Sort.CHOICE
+        for table, column in stored.get(one.path, ())
+        if table == part.home.table
+    ]
+    return replace(part, thing=f"{part.thing}_without_{own[0]}", without=own[0]) if len(own) == 1 else part
+
+
+def needed_by(facts: Facts, tool: str) -> frozenset[str]:
+    """What every call has to name. Where that is not enough (`needs_more`), one or more of the others besides."""
+    return frozenset.intersection(*facts.graph.provenance[tool].needs)
+
+
+def needs_more(facts: Facts, tool: str) -> bool:
+    return needed_by(facts, tool) not in facts.graph.provenance[tool].needs
 
 
 def template_of(facts: Facts, tool: str, parts: list[Part]) -> dict[str, Any]:
@@ -145,7 +171,7 @@ def _part(facts: Facts, tool: str, path: Path, schema: Mapping[str, Any], requir
         return replace(
             part,
             role=Role.STANDING,
-            said=_said(said_as(sort, name), column),
+            said=_said("{@}" if sort is Sort.NUMBER else said_as(sort, name), column),
             supply=Supply("", rows=rows),
             stands_in=place,
         )
@@ -168,7 +194,7 @@ def _label(name: str, path: Path) -> str:
     above = [key for key in path[:-1] if key not in (ANY, name)]
     words = words_of(name)
     if above and words in (["name"], ["id"], ["code"], ["type"], ["value"], ["number"], ["date"]):
-        return label_of("_".join([*words_of(above[-1]), *words]))
+        return label_of("_".join([noun_of(above[-1]), *words]))
     return label_of(name)
 
 

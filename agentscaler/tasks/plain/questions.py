@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from agentscaler.tasks.plain.english import label_of
+from agentscaler.tasks.plain.english import is_plural, label_of
 from agentscaler.tasks.plain.facts import Facts, Home, Sort
 from agentscaler.tasks.plain.parts import parts_of, template_of
 from agentscaler.tasks.plain.things import make_thing, thing_name
-from agentscaler.tasks.plain.traits import Rank, names_of, traits_of
 from agentscaler.tasks.speech import Question, Tells, Thing
 from agentscaler.tasks.walk.prepared import Column
 
@@ -45,10 +44,20 @@ def questions_of(facts: Facts, tool: str) -> Iterator[Asked]:
         thing = f"{thing_name(facts, home)}_without_{told}"
         spoken = "" if sort in (Sort.MONEY, Sort.NUMBER) else "AND NOT contains(answer, '_') "  # said "in progress"
         answer = f'p."{column}"' if join[0] else f't."{column}"'
+        who = "Who" if sort is Sort.PERSON else "What"
         words = (
-            f"{'Who' if sort is Sort.PERSON else 'What'} is the {label} of {{the_thing}}?", f"Can you tell me the {label} of {{the_thing}}?",
-            f"I need to know the {label} of {{the_thing}}.", f"Please look up the {label} of {{the_thing}}.",
-        )  # fmt: skip
+            f"{who} is the {label} of {{the_thing}}?",
+            f"Can you tell me the {label} of {{the_thing}}?",
+            f"I need to know the {label} of {{the_thing}}.",
+            f"Please look up the {label} of {{the_thing}}.",
+        )
+        if sort is Sort.NUMBER and (is_plural(label) or label.startswith("number of ")):
+            many = label.removeprefix("number of ")
+            words = (
+                f"How many {many} does {{the_thing}} have?",
+                f"Can you tell me how many {many} {{the_thing}} has?",
+                *words[2:],
+            )
         question = Question(
             name=f"{tool[:15]}_{key}"[:31].rstrip("_"),
             call=tool,
@@ -68,7 +77,7 @@ def _told(facts: Facts, tool: str, home: Home) -> Iterator[tuple[str, Column, tu
     """What the tool shows of the thing or its owners as it stands there: the result's key, the column, and for an owner's the join and
     the column that refers to it."""
     table = facts.table(home.table)
-    names = {column for trait in traits_of(facts, home, "") if trait.rank is Rank.NAME for column in trait.tells}
+    names = facts.name_columns(home.table, home.column)
     for path, columns in facts.graph.provenance[tool].results.items():
         column = min(columns)
         if len(path) != 1 or len(columns) != 1 or facts.sort_of_column(column) not in _TYPES:
@@ -82,8 +91,7 @@ def _told(facts: Facts, tool: str, home: Home) -> Iterator[tuple[str, Column, tu
                 continue
         else:
             keys = [key for key in table.foreign_keys if key.parent == column[0] and len(key.columns) == 1]
-            called = [trait for trait in names_of(facts, column[0], "", "p") if (column[1],) == trait.tells]
-            if len(keys) != 1 or not called:
+            if len(keys) != 1 or facts.name_columns(column[0]) != (column[1],):
                 continue
             join = (
                 f' JOIN "{column[0]}" p ON p."{keys[0].parent_columns[0]}" = t."{keys[0].columns[0]}"',

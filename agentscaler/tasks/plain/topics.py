@@ -1,5 +1,7 @@
-"""Requests that a world's tools have nothing to do with: things to be done elsewhere, or facts of the day. Nothing that an agent could answer
-out of its own head, such as a riddle or a recipe."""
+"""Requests that a world's tools have nothing to do with: things to be done elsewhere, or facts of the day.
+
+Nothing that an agent could answer out of its own head, such as a riddle or a recipe.
+"""
 
 from __future__ import annotations
 

@@ -7,15 +7,15 @@ thing. Surrogate keys are traits of the last resort.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
 from agentscaler.tasks.plain.english import label_of, words_of
 from agentscaler.tasks.plain.facts import Facts, Home, Sort
+from agentscaler.tasks.plain.finding import is_found, joins, ways_to
 from agentscaler.tasks.plain.values import SAID, said_as
-from agentscaler.tasks.walk.prepared import Column
-from agentscaler.world.program import ForeignKey
+from agentscaler.tasks.plain.vocabulary import HOLDERS, PARTICIPLES
 
 
 class Rank(IntEnum):
@@ -51,26 +51,12 @@ _WAYS = {
     "expiry": "expires", "departs": "leaves", "departure": "leaves", "arrives": "arrives", "arrival": "arrives", "closes": "closes",
     "opens": "opens", "due": "is due", "scheduled": "is scheduled for", "deadline": "is due",
 }  # fmt: skip
-_PARTICIPLES = frozenset(
-    "sent paid made bought sold held built written taken given born begun found met won lost done".split()
-)
-_HOLDERS = frozenset(
-    "folder project category list board channel group album playlist department city country region room warehouse library "
-    "collection workspace team directory building section shelf store campaign portfolio basket cart course class classroom ward "
-    "league zone district area branch catalogue catalog space repository forum topic thread".split()
-)
-
-
-def joins(facts: Facts, table: str) -> list[tuple[ForeignKey, str]]:
-    """A table's owners: foreign keys of one column, with the table referred to."""
-    return [(key, key.parent) for key in facts.table(table).foreign_keys if len(key.columns) == 1]
 
 
 def traits_of(facts: Facts, home: Home, prefix: str) -> list[Trait]:
     """`prefix` begins the names of the row's columns."""
-    found = [*names_of(facts, home.table, prefix, "t", home.column)]
-    for number, (key, parent) in enumerate(joins(facts, home.table)):
-        found += _owner(facts, home.table, key, parent, number, prefix)
+    owners = (owner_trait(facts, home.table, number, prefix) for number in range(len(joins(facts, home.table))))
+    found = [one for one in (_name(facts, home.table, prefix, "t", home.column), *owners) if one is not None]
     named = {column for trait in found for column in trait.by}
     for column in facts.table(home.table).columns:
         if f"{prefix}_{column}" not in named:
@@ -78,51 +64,43 @@ def traits_of(facts: Facts, home: Home, prefix: str) -> list[Trait]:
     return sorted(found, key=lambda trait: trait.rank)
 
 
-def names_of(facts: Facts, table: str, prefix: str, alias: str, home: str = "") -> Iterator[Trait]:
-    """The name that rows of a table go by; none where they have none."""
-    columns = _visible(facts, table, home)
-    whole = [
-        (first, last)
-        for first, last in (("first_name", "last_name"), ("given_name", "family_name"))
-        if {first, last} <= set(columns)
-    ]
-    if whole:
-        names = tuple(f"{prefix}_{column}" for column in whole[0])
-        selects = tuple((name, f'{alias}."{column}"') for name, column in zip(names, whole[0], strict=True))
-        yield Trait(Rank.NAME, selects, f"{{{names[0]}}} {{{names[1]}}}", names, whole[0], is_clause=False)
-        return
-    sorts = {column: facts.sort_of_column((table, column)) for column in columns}
-    refers = {column for key in facts.table(table).foreign_keys for column in key.columns}
-    called = [
-        c
-        for c in columns
-        if sorts[c] in (Sort.TITLE, Sort.PERSON) and c not in refers and (table, c) not in facts.choices
-    ]
-    order = ("name", "title", "full_name", "display_name", "label", "subject")
-    called.sort(key=lambda c: (order.index(c) if c in order else len(order), not _is_unique(facts, (table, c))))
+def _name(facts: Facts, table: str, prefix: str, alias: str, home: str = "") -> Trait | None:
+    """The name that rows of a table go by; None where they have none."""
+    columns = facts.name_columns(table, home)
+    first = next(iter(columns), None)
+    if first is None:
+        return None
+    names = tuple(f"{prefix}_{column}" for column in columns)
+    selects = tuple((name, f'{alias}."{column}"') for name, column in zip(names, columns, strict=True))
+    if len(columns) > 1:
+        return Trait(Rank.NAME, selects, " ".join(f"{{{name}}}" for name in names), names, columns, is_clause=False)
+    said = SAID[facts.sort_of_column((table, first))].replace("@", names[0])
+    return Trait(Rank.NAME, selects, said, names, columns, is_clause=False)
+
+
+def owner_trait(facts: Facts, table: str, number: int, prefix: str) -> Trait | None:
+    """An owner by its name where that is enough to find it by, else by what else tells it from all others and is."""
+    key, parent = joins(facts, table)[number]
+    if (table, key.columns[0]) in facts.choices:
+        return None
+    prefix, alias = f"{prefix}_{key.columns[0]}", f"p{number}"
+    home = Home(parent, key.parent_columns[0])
+    named = _name(facts, parent, prefix, alias)
+    called = [named] if named is not None else []
+    for column in facts.table(parent).columns:
+        if facts.graph.classes.is_home((parent, column)) and not facts.is_surrogate((parent, column)):
+            name = f"{prefix}_{column}"
+            words = f"with the {label_of(column)} {{{name}}}"
+            called.append(Trait(Rank.UNIQUE, ((name, f'{alias}."{column}"'),), words, (name,), (column,)))
+    called = [one for one in called if is_found(set(one.tells), ways_to(facts, home), True)]
     if not called:
-        natural = [
-            c
-            for c in columns
-            if _is_unique(facts, (table, c)) and not facts.is_surrogate((table, c)) and c not in refers
-        ]
-        natural = [c for c in natural if facts.table(table).types[c] == "TEXT" and sorts[c] in (Sort.CODE, Sort.PLAIN)]
-        called = [c for c in natural if c == home or not home or c in facts.table(table).key][:1]
-    for column in called[:1]:
-        name = f"{prefix}_{column}"
-        said = SAID[sorts[column]].replace("@", name)
-        yield Trait(Rank.NAME, ((name, f'{alias}."{column}"'),), said, (name,), (column,), is_clause=False)
-
-
-def _owner(facts: Facts, table: str, key: ForeignKey, parent: str, number: int, prefix: str) -> Iterator[Trait]:
-    called = next(names_of(facts, parent, f"{prefix}_{key.columns[0]}", f"p{number}"), None)
-    if called is None or (table, key.columns[0]) in facts.choices:
-        return
+        return None
     label, noun = label_of(key.columns[0]), facts.noun(parent)
     is_plain = label == noun or noun.endswith(f" {label}")
-    where = "in" if noun.split()[-1] in _HOLDERS else "of"
-    words = f"{where} the {noun} {called.words}" if is_plain else f"whose {label} is {called.words}"
-    yield Trait(Rank.OWNER, called.selects, words, called.by, key.columns, number, is_clause=not is_plain)
+    where = "in" if noun.split()[-1] in HOLDERS else "of"
+    whole = called[0].words if called[0].rank is Rank.NAME else f"the {noun} {called[0].words}"
+    words = f"{where} the {noun} {called[0].words}" if is_plain else f"whose {label} is {whole}"
+    return Trait(Rank.OWNER, called[0].selects, words, called[0].by, key.columns, number, is_clause=not is_plain)
 
 
 def _plain(facts: Facts, home: Home, column: str, prefix: str) -> Iterator[Trait]:
@@ -131,17 +109,11 @@ def _plain(facts: Facts, home: Home, column: str, prefix: str) -> Iterator[Trait
     if any(column in key.columns for key in table.foreign_keys) or column in table.json_columns:
         return
     name, label, sql = f"{prefix}_{column}", label_of(column), f't."{column}"'
-    if column == home.column or table.key == (column,):
-        if facts.is_surrogate(one) or column == home.column:
-            said = "ID" if facts.is_surrogate(one) else label
-            yield Trait(
-                Rank.KEY if said == "ID" else Rank.UNIQUE,
-                ((name, sql),),
-                f"with the {said} {{{name}}}",
-                (name,),
-                (column,),
-            )
-            return
+    if column == home.column or (table.key == (column,) and facts.is_surrogate(one)):
+        said = "ID" if facts.is_surrogate(one) else label
+        rank = Rank.KEY if said == "ID" else Rank.UNIQUE
+        yield Trait(rank, ((name, sql),), f"with the {said} {{{name}}}", (name,), (column,))
+        return
     if one not in facts.shown or column in table.exempt:
         return
     sort = facts.sort_of_column(one)
@@ -153,7 +125,7 @@ def _plain(facts: Facts, home: Home, column: str, prefix: str) -> Iterator[Trait
         yield Trait(rank, ((name, sql),), f"whose {label} is {said}", (name,), (column,))
     elif sort in (Sort.PERSON, Sort.TITLE, Sort.CODE, Sort.PLAIN, Sort.TIME):
         said = "{@}" if sort is Sort.TIME else SAID[sort]
-        is_unique = _is_unique(facts, one)
+        is_unique = facts.graph.classes.is_home(one)
         words = f"with the {label} {said}" if is_unique or sort is Sort.CODE else f"whose {label} is {said}"
         yield Trait(
             Rank.UNIQUE if is_unique else Rank.TEXT, ((name, sql),), words.replace("@", name), (name,), (column,)
@@ -166,7 +138,7 @@ def _days(name: str, column: str, sql: str, label: str, sort: Sort) -> Iterator[
     if stem in _WAYS:
         way = f"that {_WAYS[stem]}"
         way = way if way.endswith("for") else f"{way} on"
-    elif stem in _PARTICIPLES or re.fullmatch(r"\w{2,}ed", stem):
+    elif stem in PARTICIPLES or re.fullmatch(r"\w{2,}ed", stem):
         way = f"that was {stem} on"
     else:
         way = "of" if label in ("date", "day", "time") else f"whose {label} is"
@@ -180,16 +152,3 @@ def _days(name: str, column: str, sql: str, label: str, sort: Sort) -> Iterator[
     yield Trait(
         Rank.DAY, selects, f"{way} {{{day}:birthday}} at {{{clock}:time}}", (day, clock), (column,), is_clause=is_clause
     )
-
-
-def _visible(facts: Facts, table: str, home: str) -> Sequence[str]:
-    one = facts.table(table)
-    return [
-        c
-        for c in one.columns
-        if ((table, c) in facts.shown or c == home) and c not in one.exempt and c not in one.json_columns
-    ]
-
-
-def _is_unique(facts: Facts, column: Column) -> bool:
-    return facts.graph.classes.is_home(column)

@@ -127,11 +127,12 @@ def _numbers(
     amounts = (500, 1200, 1950, 2500, 4000, 4990, 7500, 10000, 12000, 24900)
     counts = (2, 3, 1, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 60, 90)
     spare = _valid([one for one in (amounts if sort is Sort.MONEY else counts) if low <= one <= high], schema)
-    if not spare and high - low < 10**9:
-        step = max(1, int(high - low) // 7)
-        spare = _valid([int(low) + step * number for number in range(8)], schema)
+    if len(spare) < 4 and high - low < 10**6:
+        step = int(schema.get("multipleOf", 1)) or 1
+        some = range(-(-int(low) // step) * step, int(high) + 1, step)
+        spare = _valid([*spare, *some[:: max(1, len(some) // 8)]], schema)
     column = min(columns, default=None)
-    if column is None or sort is Sort.NUMBER and high - low <= 100:
+    if column is None or (sort is Sort.NUMBER and high - low <= 100):
         return Supply(said, spare) if spare else None
     table, name = column
     more = 500 if sort is Sort.MONEY else 1

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from agentscaler.tasks.plain.cases import Cases, cases_of
 from agentscaler.tasks.plain.facts import Facts, Sort
-from agentscaler.tasks.plain.parts import Part, Role, parts_of, template_of
+from agentscaler.tasks.plain.parts import Part, Role, needs_more, parts_of, template_of
 from agentscaler.tasks.plain.phrase import Phrase, phrase_of
 from agentscaler.tasks.speech import Change, Clause, Instead, LeaveOut, Wish
 
@@ -39,7 +39,8 @@ def wishes_of(facts: Facts, tool: str) -> Iterator[Wish]:
 
 
 def _wish(facts: Facts, tool: str, name: str, parts: Sequence[Part], weight: float = 1.0) -> Wish:
-    needs_one = _only_updates(facts, tool) and not any(part.required and part.role is not Role.THING for part in parts)
+    says_nothing = not any(part.required and part.role is not Role.THING for part in parts)
+    needs_one = needs_more(facts, tool) or (_only_updates(facts, tool) and says_nothing)
     cases = cases_of(facts, tool, parts, needs_one and any(not part.required for part in parts))
     clauses = dict(_clauses(parts))
     required = [part for part in parts if part.required]
@@ -154,7 +155,7 @@ def _instead(phrase: Phrase, required: Sequence[Part], cases: Cases) -> Iterator
             )
         firsts = [one for one in phrase.words(first=[part]) if not one.startswith("I ")][:4]
         yield Instead(
-            differ=part.column, words=tuple(f"{first} {ends[number % 2]}" for number, first in enumerate(firsts))
+            differ=(part.column,), words=tuple(f"{first} {ends[number % 2]}" for number, first in enumerate(firsts))
         )
 
 

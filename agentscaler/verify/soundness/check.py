@@ -1,9 +1,10 @@
 """Soundness of a task: the verifier is run on mutants of its reference before the task is kept.
 
 Must pass: the reference; adjacent independent calls in the other order; extra reads. Must fail: doing nothing; each write left out;
-a stray write; each written argument changed, unless the whole tables end up equal or differ in exempt columns alone; for refusal
-tasks, the forbidden call, which must be one that the database allows. And there must be one good end, whatever the order in which
-things are done that the person asks for in one breath (`orders`).
+a stray write; each written argument changed, unless the whole tables end up equal or differ in exempt columns alone (the changed write
+stands last, where the write itself could as well be made last); for refusal tasks, the forbidden call, which must be one that the
+database allows. And there must be one good end, whatever the order in which things are done that the person asks for in one breath
+(`orders`).
 
 The mutants here decide whether a task is kept. They prove nothing about the verifier's error rates: those are measured with
 held-out operators in `rates`.
@@ -11,6 +12,7 @@ held-out operators in `rates`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from random import Random
 
@@ -20,8 +22,9 @@ from agentscaler.domain.domain import Domain
 from agentscaler.messages import Outcome
 from agentscaler.tasks.task import Call, Task
 from agentscaler.verify.soundness.ground import ground_of
+from agentscaler.verify.soundness.mutant import arranged
 from agentscaler.verify.soundness.orders import other_end, swaps
-from agentscaler.verify.soundness.rehearsal import Rehearsal
+from agentscaler.verify.soundness.rehearsal import Numbered, Rehearsal
 from agentscaler.verify.soundness.tables import equal_ends
 from agentscaler.verify.verdict import VerdictOutcome
 from agentscaler.world.compare import same
@@ -30,9 +33,9 @@ from agentscaler.world.world import World
 
 STRAY_TRIES = 400
 
-# What must fail is looked at by its end alone. Where that differs from the expected one the verifier's state match rejects (`funnel`),
-# whatever was said; so only where the ends are equal is the conversation made, and the verifier asked. tests/verify/soundness/
-# test_rehearsal.py plays both ways.
+# What must fail is looked at by its end alone. Where that differs from the reference's, which is the expected one, the verifier's state
+# match rejects (`funnel`), whatever was said; so only where the ends are equal is the conversation made, and the verifier asked.
+# tests/verify/soundness/test_rehearsal.py plays both ways.
 
 
 def check_soundness(domain: Domain, task: Task) -> list[str]:
@@ -102,9 +105,11 @@ def _shares_a_new_name(one: Call, two: Call) -> bool:
 
 
 def _left_out(rehearsal: Rehearsal, number: int) -> list[str]:
-    if rehearsal.ends_right(number) and rehearsal.judge.accepts(rehearsal.play(number, rehearsal.rest(number + 1))):
-        return [f"leaving out call {number + 1} ({rehearsal.calls[number].call}) is accepted"]
-    return []
+    if not rehearsal.ends_alike_without(number):
+        return []
+    if not rehearsal.judge.accepts(rehearsal.play(number, rehearsal.rest(number + 1))):
+        return []
+    return [f"leaving out call {number + 1} ({rehearsal.calls[number].call}) is accepted"]
 
 
 def _changed_arguments(rehearsal: Rehearsal, number: int, random: Random) -> list[str]:
@@ -117,19 +122,18 @@ def _changed_arguments(rehearsal: Rehearsal, number: int, random: Random) -> lis
             continue
         for other in other_values(properties.get(name, {}), value, texts, random):
             mutant = call.model_copy(update={"arguments": {**call.arguments, name: other}})
-            if not rehearsal.ends_right(number, mutant):
+            if not rehearsal.ends_alike_instead(number, mutant):
                 continue
-            played = rehearsal.play(number, [(number, mutant), *rehearsal.rest(number + 1)])
-            if rehearsal.judge.accepts(played) and not _same_tables(rehearsal, number, mutant):
+            steps = rehearsal.instead(number, mutant)
+            if rehearsal.judge.accepts(rehearsal.play(number, steps)) and not _same_tables(rehearsal, number, steps):
                 problems.append(f"call {number + 1} with {name}={other!r} is accepted")
             break  # comparing tables takes 8 ms, and one value shows whether the argument stands in an exempt column
     return problems
 
 
-def _same_tables(rehearsal: Rehearsal, number: int, instead: Call) -> bool:
+def _same_tables(rehearsal: Rehearsal, number: int, steps: Sequence[Numbered]) -> bool:
     """By the tables themselves, in an environment of its own: the diff has been asked already."""
-    calls = rehearsal.calls
-    end = rehearsal.judge.play([*calls[:number], instead, *calls[number + 1 :]], keep_end=True).end
+    end = rehearsal.judge.play(arranged([*rehearsal.rest(0)[:number], *steps]), keep_end=True).end
     assert rehearsal.end is not None and end is not None
     return equal_ends(rehearsal.world.program.tables, rehearsal.end, end)
 
@@ -141,7 +145,7 @@ def _stray_write(rehearsal: Rehearsal, random: Random) -> list[str]:
         return []
     known = random.sample(ground.strays, len(ground.strays))
     anew = (ground.draw_write(random) for _ in range(STRAY_TRIES))
-    if any(rehearsal.ends_right_after(stray) is False for stray in chain(known, anew)):
+    if any(rehearsal.ends_alike_after(stray) is False for stray in chain(known, anew)):
         return []
     return ["no stray write could be found to try"]
 

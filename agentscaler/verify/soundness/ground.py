@@ -18,6 +18,7 @@ from agentscaler.world import functions
 from agentscaler.world.changeset import Diff
 from agentscaler.world.drawing import Record, draw_arguments, draw_call, records_of, texts_of
 from agentscaler.world.environment import CallResult, Environment
+from agentscaler.world.outline import Outliner
 from agentscaler.world.program import Table
 from agentscaler.world.world import World
 
@@ -38,6 +39,7 @@ class Ground:
         self.writes = [tool for tool in self.tools if tool.do]
         self.reads = [tool for tool in self.tools if not tool.do]
         self.texts = texts_of(world)
+        self.outliner = Outliner(world.program.tables)
         self._db = apsw.Connection(":memory:")  # to look values up
         functions.register_pure(self._db, lambda steps: None)
         self._db.deserialize("main", world.image)

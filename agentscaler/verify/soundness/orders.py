@@ -13,7 +13,6 @@ from itertools import combinations, pairwise
 
 from agentscaler.tasks.task import Call
 from agentscaler.verify.soundness.rehearsal import Rehearsal
-from agentscaler.world.compare import same
 
 Block = tuple[int, ...]
 """Numbers of writes in the reference (from 0), in order."""
@@ -38,11 +37,10 @@ def other_end(rehearsal: Rehearsal, one: Block, two: Block) -> list[str]:
     first = [n for n in stretch if n in needed or n in two]
     order = first + [n for n in stretch if n not in first] + list(range(two[-1] + 1, len(rehearsal.calls)))
     steps = [(n, rehearsal.calls[n]) for n in order]
-    played = rehearsal.play(one[0], steps)
-    outcomes = [result.outcome for result in played.results[one[0] :]]
-    if outcomes != [rehearsal.results[n].outcome for n in order] or same(rehearsal.task.expected_diff, played.diff):
+    if rehearsal.ends_alike(one[0], steps):
         return []
-    if rehearsal.is_forbidden(one[0], steps):
+    outcomes = [result.outcome for result in rehearsal.play(one[0], steps).results[one[0] :]]
+    if outcomes != [rehearsal.results[n].outcome for n in order] or rehearsal.is_forbidden(one[0], steps):
         return []
     return [f"doing call {one[-1] + 1} after call {two[-1] + 1} is as good and ends differently"]
 

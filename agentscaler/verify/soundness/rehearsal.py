@@ -14,11 +14,12 @@ from agentscaler.errors import TaskError
 from agentscaler.messages import Outcome
 from agentscaler.tasks.arguments import resolve
 from agentscaler.tasks.task import Call, Task
-from agentscaler.verify.soundness.ground import call_in
+from agentscaler.verify.soundness.ground import call_in, ground_of
 from agentscaler.verify.soundness.judge import NOT_RUN, Judge, Made, Played
 from agentscaler.verify.soundness.tables import End
 from agentscaler.world.compare import same
-from agentscaler.world.environment import CallResult
+from agentscaler.world.environment import CallResult, Mark
+from agentscaler.world.outline import Outline
 from agentscaler.world.world import World
 
 Numbered = tuple[int | None, Call]
@@ -42,10 +43,14 @@ class Rehearsal:
             self.results.append(made.result if made else NOT_RUN)
             self._marks.append(self._environment.mark())
         self.reference = self._played(self._made)
+        self._outliner = ground_of(world).outliner
+        self._outline = self._outline_now()
         self.writes = [n for n, call in enumerate(self.calls) if self._is_write(call) and self.is_ok(n)]
         self._used = [{n for n in _numbers_in(call.arguments) if n < len(self.calls)} for call in self.calls]
         self._bearing = self._used_by(n for n, call in enumerate(self.calls) if self._is_write(call))
-        self._right_without: dict[int, bool] = {}
+        self._stand: tuple[int, Mark, list[CallResult]] | None = None
+        self._can_be_last: dict[int, bool] = {}
+        self._alike_without: dict[int, bool] = {}
 
     def __enter__(self) -> Rehearsal:
         return self
@@ -94,38 +99,78 @@ class Rehearsal:
             self._step((number, call), results)
         return False
 
-    def ends_right(self, number: int, instead: Call | None = None) -> bool:
-        """Whether the expected end is come to with call `number` left out, or with another in its place."""
-        if instead is None and number in self._right_without:
-            return self._right_without[number]
-        results = self._go_to(number)
-        later = [n for n in range(number + 1, len(self.calls)) if self.bears(n)]
-        if instead is not None:
-            self._step((number, instead), results)
-            if results[number].outcome is not Outcome.OK and not any(number in self._used[n] for n in later):
-                return self.ends_right(number)  # it changed nothing, and nobody asks what it answered
-        for n in later:
-            self._step((n, self.calls[n]), results)
-        is_right = same(self.task.expected_diff, self._environment.diff())
-        if instead is None:
-            self._right_without[number] = is_right
-        return is_right
+    def ends_alike(self, first: int, steps: Sequence[Numbered]) -> bool:
+        """Whether the reference up to call `first`, and then these, come to the reference's end."""
+        self._run(steps, self._go_to(first))
+        return self._is_as_reference()
 
-    def ends_right_after(self, call: Call) -> bool | None:
-        """Whether the end is still the expected one where this call follows the reference; None where it is not answered ok."""
+    def ends_alike_without(self, number: int) -> bool:
+        self._stand_at(number)
+        return self._alike_without[number]
+
+    def instead(self, number: int, other: Call) -> list[Numbered]:
+        """The calls from this one on with another in its place, which is the last one where the call itself could be made there."""
+        self._stand_at(number)
+        later = self.rest(number + 1)
+        return [*later, (number, other)] if self._can_be_last[number] else [(number, other), *later]
+
+    def ends_alike_instead(self, number: int, other: Call) -> bool:
+        """As `ends_alike` of `instead`; with many later calls and many others to try each of these costs one call."""
+        results = self._stand_at(number)
+        self._step((number, other), results)
+        later = [] if self._can_be_last[number] else [n for n in range(number + 1, len(self.calls)) if self.bears(n)]
+        if results[number].outcome is not Outcome.OK and not any(number in self._used[n] for n in later):
+            return self._alike_without[number]  # it changed nothing, and nobody asks what it answered
+        self._run([(n, self.calls[n]) for n in later], results)
+        return self._is_as_reference()
+
+    def ends_alike_after(self, call: Call) -> bool | None:
+        """Whether the end is still the same where this call follows the reference; None where it is not answered ok."""
         made = self._make(call, self._go_to(len(self.calls)))
         if made is None or made.result.outcome is not Outcome.OK:
             return None
-        return same(self.task.expected_diff, self._environment.diff())
+        return self._is_as_reference()
+
+    def _is_as_reference(self) -> bool:
+        """Most ends differ in their outlines already, which are made five times as quickly as a diff."""
+        return self._outline_now() == self._outline and same(self._environment.diff(), self.reference.diff)
+
+    def _outline_now(self) -> Outline:
+        return self._outliner.outline(self._environment.changes, self._environment.issued)
+
+    def _stand_at(self, number: int) -> list[CallResult]:
+        """Where another call is made instead of this one: after the last, if with this one made there the end is the same."""
+        if self._stand is None or self._stand[0] != number:
+            results, later = self._go_to(number), self.rest(number + 1)
+            if self._can_be_last.get(number, True):
+                self._run(later, results)
+            mark = self._environment.mark()
+            if number not in self._can_be_last:
+                self._alike_without[number] = self._is_as_reference()
+                self._step((number, self.calls[number]), list(results))
+                self._can_be_last[number] = self._is_as_reference()
+                if not self._can_be_last[number]:
+                    return self._stand_at(number)
+            self._stand = (number, mark, results)
+        _, mark, results = self._stand
+        self._environment.rewind(mark)
+        return list(results)
 
     def _go_to(self, number: int) -> list[CallResult]:
         """Just before this call; after the last where it is their count. The results so far, and places for those to come."""
+        self._stand = None
         del self._marks[number + 1 :]
         self._environment.rewind(self._marks[-1])
         while len(self._marks) <= number:
             self._make(self.calls[len(self._marks) - 1], self.results)
             self._marks.append(self._environment.mark())
         return [*self.results[:number], *[NOT_RUN] * (len(self.calls) - number)]
+
+    def _run(self, steps: Iterable[Numbered], results: list[CallResult]) -> None:
+        """Those that bear on the end."""
+        for number, call in steps:
+            if number is None or self.bears(number):
+                self._step((number, call), results)
 
     def _step(self, numbered: Numbered, results: list[CallResult]) -> Made | None:
         number, call = numbered

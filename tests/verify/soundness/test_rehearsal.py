@@ -20,23 +20,20 @@ from agentscaler.verify.verdict import Stage
 from agentscaler.world.compare import same
 from agentscaler.world.drawing import other_values
 from agentscaler.world.world import World
+from tests.world.graph_domain import DOMAIN as GRAPH
 
 NOTES = load_domain("notes")
 
 
-def mutants(rehearsal: Rehearsal, number: int, random: Random) -> list[Call | None]:
-    """None for leaving the call out; else what stands in its place."""
+def mutants(rehearsal: Rehearsal, number: int, random: Random) -> list[Call]:
+    """What may stand in the call's place."""
     call = rehearsal.calls[number]
     properties = rehearsal.world.program.tools[call.call].tool.parameters["properties"]
-    found: list[Call | None] = [None]
+    found: list[Call] = []
     for name, value in call.arguments.items():
         for other in other_values(properties[name], value, ground_of(rehearsal.world).texts, random):
             found.append(Call(call=call.call, arguments={**call.arguments, name: other}))
     return found
-
-
-def steps_with(rehearsal: Rehearsal, number: int, mutant: Call | None) -> list[Numbered]:
-    return [*([(number, mutant)] if mutant else []), *rehearsal.rest(number + 1)]
 
 
 def play_anew(judge: Judge, steps: list[Numbered], closing: str | None = None) -> Played:
@@ -46,7 +43,7 @@ def play_anew(judge: Judge, steps: list[Numbered], closing: str | None = None) -
 @pytest.mark.parametrize(("name", "every"), [("notes", 1), ("airline", 6), ("retail", 6)])
 def test_both_ways(name: str, every: int) -> None:
     domain = load_domain(name)
-    num_rejected = num_equal = 0
+    num_rejected = num_equal = num_last = 0
     for written in load_shipped(name)[::every]:
         task = compile_task(domain, written)
         random = Random(task.task_digest)
@@ -56,13 +53,19 @@ def test_both_ways(name: str, every: int) -> None:
             assert rehearsal.reference == play_anew(judge, rehearsal.rest(0))
             assert rehearsal.play(0, [], "Done.") == play_anew(judge, [], "Done.")
             for number in places:
+                later = rehearsal.rest(number + 1)
+                ways = [(later, rehearsal.ends_alike(number, later)), (later, rehearsal.ends_alike_without(number))]
                 for mutant in mutants(rehearsal, number, random):
-                    steps = steps_with(rehearsal, number, mutant)
-                    anew = play_anew(judge, [*enumerate(rehearsal.calls[:number]), *steps])
+                    in_place: list[Numbered] = [(number, mutant), *later]
+                    ways.append((in_place, rehearsal.ends_alike(number, in_place)))
+                    is_alike = rehearsal.ends_alike_instead(number, mutant)
+                    ways.append((rehearsal.instead(number, mutant), is_alike))
+                    num_last += ways[-1][0] != in_place
+                for steps, is_alike in ways:
+                    anew = play_anew(judge, [*rehearsal.rest(0)[:number], *steps])
                     assert rehearsal.play(number, steps) == anew
-                    is_right = same(task.expected_diff, anew.diff)
-                    assert rehearsal.ends_right(number, mutant) is is_right
-                    if is_right:
+                    assert same(task.expected_diff, anew.diff) is is_alike
+                    if is_alike:
                         num_equal += 1
                     else:
                         assert judge.verdict(anew).stage is Stage.STATE_MATCH
@@ -71,11 +74,12 @@ def test_both_ways(name: str, every: int) -> None:
                 anew = play_anew(judge, [*rehearsal.rest(0), (None, stray)])
                 answered = len(anew.results) and anew.results[-1].outcome == "ok"
                 wanted = same(task.expected_diff, anew.diff) if answered else None
-                assert rehearsal.ends_right_after(stray) is wanted
+                assert rehearsal.ends_alike_after(stray) is wanted
                 assert rehearsal.play(len(rehearsal.calls), [(None, stray)]) == anew
                 num_rejected += wanted is False
     assert num_rejected > 50
     assert num_equal > 20  # reads left out
+    assert num_last > 5
 
 
 def rehearsed(domain: Domain, *reference: dict[str, Any]) -> tuple[World, Task]:
@@ -105,8 +109,8 @@ def test_results_follow_their_calls() -> None:
         assert len(played.results) == 4
         assert list(played.diff) == ["notes"]
         for number in (0, 1, 2, 4):
-            assert not rehearsal.ends_right(number)
-        assert rehearsal.ends_right(3)
+            assert not rehearsal.ends_alike_without(number)
+        assert rehearsal.ends_alike_without(3)
         unresolved = rehearsal.play(1, rehearsal.rest(2))
         assert list(unresolved.diff) == ["folders"]
         assert [message.content for message in unresolved.messages if message.role == "tool"] == [
@@ -136,3 +140,40 @@ def test_rules_in_words_are_asked_where_a_call_is_made() -> None:
         assert not rehearsal.is_forbidden(0, [one, two])
         assert rehearsal.is_forbidden(0, [two, one])
         assert not rehearsal.is_forbidden(1, [two])
+
+
+def test_a_changed_call_stands_last_where_the_call_itself_could() -> None:
+    world, task = rehearsed(
+        NOTES,
+        call("create_folder", name="Trips"),
+        call("move_note", note="Garden plan", folder="Trips"),
+        call("add_tag", note="Train times", tag="urgent"),
+    )
+    with Rehearsal(world, task) as rehearsal:
+        one, two, three = rehearsal.rest(0)
+        other = Call(call="create_folder", arguments={"name": "Tours"})
+        assert rehearsal.instead(0, other) == [(0, other), two, three]
+        assert not rehearsal.ends_alike_instead(0, other)
+        assert rehearsal.ends_alike_instead(0, one[1])
+        elsewhere = Call(call="move_note", arguments={"note": "Garden plan", "folder": "Work"})
+        assert rehearsal.instead(1, elsewhere) == [three, (1, elsewhere)]
+        assert not rehearsal.ends_alike_instead(1, elsewhere)
+        assert rehearsal.ends_alike_instead(1, two[1])
+        assert rehearsal.instead(2, elsewhere) == [(2, elsewhere)]
+
+
+def test_ends_that_only_labels_tell_apart() -> None:
+    """Each box is like the other but for its slot; which of them lies in which shows in no row alone."""
+    link = {"box": {"$result": [2, "id"]}, "parent": {"$result": [1, "id"]}}
+    world, task = rehearsed(
+        GRAPH,
+        call("add_box", name="n"),
+        call("add_box", name="n"),
+        call("add_slot", box={"$result": [1, "id"]}, tag="left"),
+        call("add_slot", box={"$result": [2, "id"]}, tag="right"),
+        call("link", **link),
+    )
+    with Rehearsal(world, task) as rehearsal:
+        assert rehearsal.ends_alike_instead(4, Call(call="link", arguments=link))
+        turned = Call(call="link", arguments={"box": link["parent"], "parent": link["box"]})
+        assert not rehearsal.ends_alike_instead(4, turned)

@@ -12,7 +12,8 @@ CREATE TABLE patients (
   birth_date  TEXT NOT NULL,
   email       TEXT UNIQUE,
   phone       TEXT NOT NULL,
-  city        TEXT NOT NULL
+  city        TEXT NOT NULL,
+  reminders   INTEGER NOT NULL CHECK (reminders IN (0, 1))  -- whether reminders are sent
 ) STRICT;
 
 CREATE TABLE appointments (
