@@ -82,6 +82,7 @@ def generate(
             if idle[kind] == MAX_IN_A_ROW:
                 _hand_on(kind, wanted, idle)
     finally:
+        maker.close()
         setting.close()
     return made
 

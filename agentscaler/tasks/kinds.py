@@ -206,9 +206,9 @@ def make_refusal(maker: Maker) -> WrittenTask:
     broken: list[str] = []
 
     def fits(case: Row, call: Call) -> bool:
-        outcome, rules = maker.verdict_of(wish, case, call)
-        broken[:] = rules
-        return outcome is Outcome.OK and bool(rules)
+        tried = maker.tries(wish, case, call, forbidden=True)
+        broken[:] = tried[1] if tried else ()
+        return tried is not None and tried[0] is Outcome.OK
 
     wish, case, call = maker.draw_wish(wish, fits, "refused")
     draft, style = maker.start(), Style.draw(maker.random)
@@ -265,8 +265,8 @@ def make_recovery(maker: Maker) -> WrittenTask:
     instead = maker.random.choice(wish.instead)
 
     def is_refused(other: Row, other_call: Call) -> bool:
-        outcome, rules = maker.verdict_of(wish, other, other_call)
-        return outcome is Outcome.REFUSED and not rules
+        tried = maker.tries(wish, other, other_call, forbidden=False)
+        return tried is not None and tried[0] is Outcome.REFUSED
 
     found = draw_other(maker, wish, case, instead.differ, is_refused)
     if found is None:
