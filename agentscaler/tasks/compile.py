@@ -7,6 +7,7 @@ is judged rightly. Anything else is a `TaskError` naming file, task and reason.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from agentscaler.tasks.arguments import resolve
 from agentscaler.tasks.task import Ask, Call, Task, WrittenTask
 from agentscaler.users.scripted import asked_facts
 from agentscaler.verify.soundness.check import check_soundness
+from agentscaler.world.changeset import Diff
 from agentscaler.world.environment import CallResult, Environment
 from agentscaler.world.program import compile_domain
 from agentscaler.world.world import World
@@ -74,9 +76,8 @@ def compile_task(domain: Domain, written: WrittenTask, where: str = "") -> Task:
     return task
 
 
-def execute(domain: Domain, written: WrittenTask, ask_invariants: bool = True) -> Task:
-    """Run the reference; the task with its end, not yet proven sound. The invariants are queries over the whole world (20 ms on airline):
-    whoever makes thousands of tasks from the same tools need not ask them after each."""
+def execute(domain: Domain, written: WrittenTask) -> Task:
+    """Run the reference; the task with its end, not yet proven sound."""
     environment = World.of(domain, written.seed).open()
     results: list[CallResult] = []
     resolved: list[Call] = []
@@ -92,8 +93,19 @@ def execute(domain: Domain, written: WrittenTask, ask_invariants: bool = True) -
             )
         results.append(result)
         resolved.append(Call(call=call.call, arguments=arguments))
-    offences = environment.offences() if ask_invariants else []
-    diff = environment.close()
+    offences = environment.offences()
+    return assemble(domain, written, environment.close(), resolved, offences)
+
+
+def assemble(
+    domain: Domain,
+    written: WrittenTask,
+    diff: Diff,
+    resolved: Sequence[Call],
+    offences: Sequence[str],
+    source: str = "written",
+) -> Task:
+    """The task of a reference that has run: `diff` is the end it led to, `resolved` the calls as they were made."""
     if offences:
         raise TaskError(f"after the reference an invariant is broken: {offences[0]}")
     if written.kind.must_not_write and diff:
@@ -107,6 +119,7 @@ def execute(domain: Domain, written: WrittenTask, ask_invariants: bool = True) -
         domain_fingerprint=domain.fingerprint,
         expected_diff=diff,
         expected_calls=tuple(resolved),
+        source=source,
     )
 
 

@@ -15,7 +15,6 @@ from random import Random
 
 from agentscaler.domain.domain import Domain
 from agentscaler.errors import RolloutFault, TaskError
-from agentscaler.tasks.compile import execute
 from agentscaler.tasks.dials import Dials
 from agentscaler.tasks.draft import Dropped
 from agentscaler.tasks.kinds import make
@@ -27,9 +26,7 @@ from agentscaler.tasks.walk.graph import ToolGraph
 from agentscaler.verify.soundness.check import check_soundness
 from agentscaler.world.world import World
 
-INVARIANTS_ASKED = 2  # tasks a world and writing tool: the invariants are the tools' promise, not a task's
 MAX_IN_A_ROW = 60  # draws of one kind that came to nothing: the world has no more of it
-SOURCE = "walk"
 
 
 @dataclass
@@ -66,11 +63,10 @@ def generate(
     wanted = _share_out(number, dials)
     idle = dict.fromkeys(wanted, 0)
     seen: set[str] = set()
-    asked: Counter[str] = Counter()
     try:
         while sum(wanted.values()) > 0:
             kind = random.choices(list(wanted), list(wanted.values()))[0]
-            task = _make_one(maker, kind, seen, asked, made)
+            task = _make_one(maker, kind, seen, made)
             if task is not None:
                 made.tasks.append(task)
                 if on_task is not None:
@@ -87,17 +83,13 @@ def generate(
     return made
 
 
-def _make_one(maker: Maker, kind: Kind, seen: set[str], asked: Counter[str], made: Made) -> Task | None:
+def _make_one(maker: Maker, kind: Kind, seen: set[str], made: Made) -> Task | None:
     begun = time.perf_counter()
     try:
-        written = make(maker, kind)
+        task = make(maker, kind)
         begun = made.clock("walk", begun)
-        writes = maker.world.program.write_tools & {call.call for call in written.calls}
-        task = execute(maker.world.domain, written, any(asked[tool] < INVARIANTS_ASKED for tool in writes))
-        asked.update(writes)
-        task = task.model_copy(update={"source": SOURCE})
-        begun = made.clock("compile", begun)
-        if reason := _outside(written, maker.dials, writes):
+        writes = maker.world.program.write_tools & {call.call for call in task.written.calls}
+        if reason := _outside(task.written, maker.dials, writes):
             raise Dropped(reason)
         if task.task_digest in seen:
             raise Dropped("made before")

@@ -28,7 +28,7 @@ from agentscaler.tasks.proofs import (
 )
 from agentscaler.tasks.setting import Row
 from agentscaler.tasks.speech import Question, Wish
-from agentscaler.tasks.task import Answer, Call, Fact, Kind, WrittenTask
+from agentscaler.tasks.task import Answer, Call, Fact, Kind, Task
 from agentscaler.tasks.wording import call_of, columns_told, is_determined, name_things, word
 from agentscaler.tasks.words import fill, tidy
 from agentscaler.world.program import SPEAKER
@@ -36,7 +36,7 @@ from agentscaler.world.program import SPEAKER
 MAX_DISTRACTORS = 4
 
 
-def make_write(maker: Maker) -> WrittenTask:
+def make_write(maker: Maker) -> Task:
     """One wish, told so that one end alone fits it."""
     wish, case, call = draw_wanted(maker)
     draft, style = maker.start(), Style.draw(maker.random)
@@ -49,7 +49,7 @@ def make_write(maker: Maker) -> WrittenTask:
     return maker.finish(draft, Kind.WRITE, wish.name, opening)
 
 
-def make_multi_goal(maker: Maker) -> WrittenTask:
+def make_multi_goal(maker: Maker) -> Task:
     """Several wishes of one person, some of them said only once the first are dealt with."""
     number = maker.random.choice(maker.dials.goals)
     first = draw_wanted(maker, lambda wish: not wish.alone)
@@ -86,10 +86,10 @@ def make_multi_goal(maker: Maker) -> WrittenTask:
     return maker.finish(draft, Kind.MULTI_GOAL, "_".join(wish.name for wish, _, _ in goals), opening, later)
 
 
-def make_changed_mind(maker: Maker) -> WrittenTask:
+def make_changed_mind(maker: Maker) -> Task:
     """A wish, then another in its place. Kept where doing the first and then the second ends like the second alone, so that it does not
     matter how quick the agent was."""
-    wish, case, call = draw_wanted(maker, lambda wish: bool(wish.changes))
+    wish, case, call = draw_wanted(maker, lambda wish: bool(wish.changes), purpose="changed")
     change = maker.random.choice(wish.changes)
     found = draw_other(maker, wish, case, change.differ, maker.is_wanted(wish))
     if found is None:
@@ -115,7 +115,7 @@ def make_changed_mind(maker: Maker) -> WrittenTask:
     return maker.finish(draft, Kind.CHANGED_MIND, wish.name, opening, [second.words])
 
 
-def make_read_only(maker: Maker) -> WrittenTask:
+def make_read_only(maker: Maker) -> Task:
     """A question; its answers stand in the last result, and those of the speaker's other cases must not be given."""
     questions = maker.setting.speech.questions
     if not questions:
@@ -145,12 +145,12 @@ def make_read_only(maker: Maker) -> WrittenTask:
     return maker.finish(draft, Kind.READ_ONLY, question.name, opening, must_tell=answers)
 
 
-def make_missing_parameter(maker: Maker) -> WrittenTask:
+def make_missing_parameter(maker: Maker) -> Task:
     """Something that only the person knows is not said: who they are, or one value of the wish. Without it more than one end fits."""
     person = maker.setting.speech.person
     if person is not None and person.about and maker.random.random() < 0.25:
         return _make_unknown_person(maker)
-    wish, case, call = draw_wanted(maker, lambda wish: bool(wish.leave_out))
+    wish, case, call = draw_wanted(maker, lambda wish: bool(wish.leave_out), purpose="missing")
     slot = maker.random.choice(list(wish.leave_out))
     left = wish.leave_out[slot]
     hidden = maker.setting.speech.things[wish.things[slot]].key if slot in wish.things else (slot,)
@@ -175,7 +175,7 @@ def make_missing_parameter(maker: Maker) -> WrittenTask:
     return maker.finish(draft, Kind.MISSING_PARAMETER, f"{wish.name}_{slot}", opening)
 
 
-def _make_unknown_person(maker: Maker) -> WrittenTask:
+def _make_unknown_person(maker: Maker) -> Task:
     person = maker.setting.speech.person
     assert person is not None
     wish, case, call = draw_wanted(maker)
@@ -193,7 +193,7 @@ def _make_unknown_person(maker: Maker) -> WrittenTask:
     return maker.finish(draft, Kind.MISSING_PARAMETER, f"{wish.name}_who", opening)
 
 
-def make_refusal(maker: Maker) -> WrittenTask:
+def make_refusal(maker: Maker) -> Task:
     """A rule in words forbids what the database would do. The person pleads."""
     forbidding = maker.world.program.forbidding
     wishes = [
@@ -210,7 +210,7 @@ def make_refusal(maker: Maker) -> WrittenTask:
         broken[:] = tried[1] if tried else ()
         return tried is not None and tried[0] is Outcome.OK
 
-    wish, case, call = maker.draw_wish(wish, fits, "refused")
+    wish, case, call = maker.draw_wish(wish, fits)
     draft, style = maker.start(), Style.draw(maker.random)
     things = name_things(wish, case, maker.setting, maker.random)
     request = determined(maker, wish, case, wish.words, things)
@@ -227,7 +227,7 @@ def make_refusal(maker: Maker) -> WrittenTask:
     return maker.finish(draft, Kind.REFUSAL, f"{wish.name}_{broken[0]}", opening, forbidden=call)
 
 
-def make_irrelevant(maker: Maker) -> WrittenTask:
+def make_irrelevant(maker: Maker) -> Task:
     """No tool can do it."""
     topics = maker.setting.speech.off_topic
     if not topics:
@@ -259,9 +259,9 @@ def make_irrelevant(maker: Maker) -> WrittenTask:
     return maker.finish(draft, Kind.IRRELEVANT, f"topic{number}", opening)
 
 
-def make_recovery(maker: Maker) -> WrittenTask:
+def make_recovery(maker: Maker) -> Task:
     """The first choice is refused by the database; the person has said what to do then."""
-    wish, case, call = draw_wanted(maker, lambda wish: bool(wish.instead) and not wish.before)
+    wish, case, call = draw_wanted(maker, lambda wish: bool(wish.instead) and not wish.before, purpose="instead")
     instead = maker.random.choice(wish.instead)
 
     def is_refused(other: Row, other_call: Call) -> bool:
@@ -290,7 +290,7 @@ def make_recovery(maker: Maker) -> WrittenTask:
     return maker.finish(draft, Kind.RECOVERY, wish.name, opening)
 
 
-def make_ambiguous(maker: Maker) -> WrittenTask:
+def make_ambiguous(maker: Maker) -> Task:
     """What the person says fits several things that they could mean; asked, they say which."""
     things_of = maker.setting.speech.things
 
@@ -299,7 +299,7 @@ def make_ambiguous(maker: Maker) -> WrittenTask:
         return any(row is not None and maker.setting.can_be_blurred(name, row) for name, row in rows)
 
     wish, case, call = draw_wanted(
-        maker, lambda wish: any(things_of[one].short for one in wish.things.values()), can_be_blurred
+        maker, lambda wish: any(things_of[one].short for one in wish.things.values()), can_be_blurred, "ambiguous"
     )
     slots = [slot for slot, thing in wish.things.items() if things_of[thing].short]
     slot = maker.random.choice(slots)
@@ -352,7 +352,7 @@ def _answer(maker: Maker, question: Question, case: Row, number: int) -> Answer:
     return Answer(type=tells.type, value=value, distractors=tuple(wrong[:MAX_DISTRACTORS]))
 
 
-MAKERS: dict[Kind, Callable[[Maker], WrittenTask]] = {
+MAKERS: dict[Kind, Callable[[Maker], Task]] = {
     Kind.WRITE: make_write,
     Kind.MULTI_GOAL: make_multi_goal,
     Kind.CHANGED_MIND: make_changed_mind,
@@ -365,9 +365,12 @@ MAKERS: dict[Kind, Callable[[Maker], WrittenTask]] = {
 }
 
 
-def make(maker: Maker, kind: Kind) -> WrittenTask:
+def make(maker: Maker, kind: Kind) -> Task:
     """Dropped where this draw comes to nothing."""
+    kept = False
     try:
-        return MAKERS[kind](maker)
+        task = MAKERS[kind](maker)
+        kept = True
+        return task
     finally:
-        maker.put_away()
+        maker.put_away(kept)

@@ -15,18 +15,21 @@ from typing import Any
 from agentscaler.canonical import digest
 from agentscaler.messages import Outcome
 from agentscaler.tasks import intent
+from agentscaler.tasks.compile import assemble
 from agentscaler.tasks.dials import Dials
 from agentscaler.tasks.draft import Draft, Dropped, leaves
 from agentscaler.tasks.intent import Style
 from agentscaler.tasks.setting import Row, Setting
 from agentscaler.tasks.speech import Question, Wish
-from agentscaler.tasks.task import Answer, Call, Kind, WrittenTask
+from agentscaler.tasks.task import Answer, Call, Kind, Task, WrittenTask
 from agentscaler.tasks.walk.graph import ToolGraph
 from agentscaler.tasks.wording import Request, call_of, fill_arguments
 from agentscaler.tasks.words import fill, tidy
 from agentscaler.world.program import SPEAKER
 from agentscaler.world.world import World
 
+SOURCE = "walk"
+INVARIANTS_ASKED = 2  # tasks a world and writing tool
 SPEAKERS_TRIED = 6
 CASES_TRIED = 12
 
@@ -42,7 +45,10 @@ class Maker:
     dials: Dials
     random: Random
     _open: list[Draft] = field(default_factory=list)
-    _in_vain: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _drawn: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _kept: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _asked: Counter[str] = field(default_factory=Counter)
+    _chosen: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._seeded = self.world.open()
@@ -52,11 +58,14 @@ class Maker:
     def world(self) -> World:
         return self.setting.world
 
-    def put_away(self) -> None:
-        """Close what this draw has opened."""
+    def put_away(self, kept: bool) -> None:
+        """Close what this draw has opened, and remember which wishes came to something."""
         for draft in self._open:
             draft.environment.close()
         self._open.clear()
+        self._drawn.update(self._chosen)
+        self._kept.update(self._chosen if kept else ())
+        self._chosen.clear()
 
     def start(self) -> Draft:
         draft = Draft(self.setting, self.graph, self.dials, self.random, self.world.open())
@@ -68,17 +77,22 @@ class Maker:
         self.setting.turn_to(self.random.choice(self.setting.people))
 
     def choose(self, wishes: Sequence[Wish], purpose: str) -> Wish:
-        """By weight; a wish that came to nothing in this world is drawn less often for the same purpose."""
-        weights = [one.weight / (1 + self._in_vain[purpose, one.name]) ** 2 for one in wishes]
-        return self.random.choices(wishes, weights)[0]
+        """By weight, and by how often the wish came to something for the same purpose in this world."""
+        names = [(purpose, one.name) for one in wishes]
+        weights = [
+            one.weight * (1 + self._kept[name]) / (1 + self._drawn[name])
+            for one, name in zip(wishes, names, strict=True)
+        ]
+        wish = self.random.choices(wishes, weights)[0]
+        self._chosen.append((purpose, wish.name))
+        return wish
 
-    def draw_wish(self, wish: Wish, fits: Fits, purpose: str) -> tuple[Wish, Row, Call]:
+    def draw_wish(self, wish: Wish, fits: Fits) -> tuple[Wish, Row, Call]:
         """Somebody who has a case of the wish that fits."""
         for _ in range(SPEAKERS_TRIED):
             self.turn_to_somebody()
             if (found := self.draw_case(wish, fits)) is not None:
                 return wish, *found
-        self._in_vain[purpose, wish.name] += 1
         raise Dropped(f"nobody has a case of {wish.name}")
 
     def draw_case(self, wish: Wish, fits: Fits) -> tuple[Row, Call] | None:
@@ -184,8 +198,9 @@ class Maker:
         then: Sequence[str] = (),
         must_tell: Sequence[Answer] = (),
         forbidden: Call | None = None,
-    ) -> WrittenTask:
-        """The task as written, its words looked at once more."""
+    ) -> Task:
+        """The task that the draft comes to, its words looked at once more; not yet proven sound. The invariants are queries over the
+        whole world (10 to 20 ms on airline) and the tools' promise, not a task's: they are asked after some tasks of each tool."""
         said = [opening, *then, *(fact.says for fact in draft.facts.values())]
         withheld = [
             value
@@ -196,7 +211,7 @@ class Maker:
         if problem := intent.check_intent(said, withheld, self.graph.telling_names):
             raise Dropped(f"words: {problem}")
         content = [kind.value, self.world.seed, opening, *then, [step.model_dump(mode="json") for step in draft.steps]]
-        return WrittenTask(
+        written = WrittenTask(
             id=f"{kind.value}_{name}"[:68] + f"_{digest(content)[:10]}",
             kind=kind,
             seed=self.world.seed,
@@ -208,6 +223,12 @@ class Maker:
             must_tell=tuple(must_tell),
             forbidden=forbidden,
         )
+        writes = [made.call.call for made in draft.made if made.result.changed_keys]
+        asks = any(self._asked[tool] < INVARIANTS_ASKED for tool in writes)
+        self._asked.update(set(writes))
+        offences = draft.environment.offences() if asks else []
+        calls = [made.call for made in draft.made]
+        return assemble(self.world.domain, written, draft.environment.diff(), calls, offences, SOURCE)
 
 
 def _among(value: Any, told: Sequence[Any]) -> bool:

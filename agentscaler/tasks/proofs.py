@@ -24,14 +24,15 @@ def draw_wanted(
     maker: Maker,
     of: Callable[[Wish], bool] = lambda wish: True,
     and_case: Callable[[Wish, Row], bool] = lambda wish, case: True,
+    purpose: str = "wanted",
 ) -> tuple[Wish, Row, Call]:
     """A wish that the database does and no rule forbids. `and_case` is asked first: it only looks."""
     wishes = [wish for wish in maker.setting.speech.wishes if of(wish)]
     if not wishes:
         raise Dropped("no wish is of this kind")
-    wish = maker.choose(wishes, "wanted")
+    wish = maker.choose(wishes, purpose)
     is_wanted = maker.is_wanted(wish)
-    return maker.draw_wish(wish, lambda case, call: and_case(wish, case) and is_wanted(case, call), "wanted")
+    return maker.draw_wish(wish, lambda case, call: and_case(wish, case) and is_wanted(case, call))
 
 
 def draw_other(maker: Maker, wish: Wish, case: Row, differ: Collection[str], fits: Fits) -> tuple[Row, Call] | None:

@@ -21,6 +21,7 @@ import orjson
 from agentscaler.domain.domain import Domain
 from agentscaler.messages import Outcome
 from agentscaler.tasks.task import Call, Task
+from agentscaler.verify.call_match import NOTHING_FOUND
 from agentscaler.verify.soundness.ground import ground_of
 from agentscaler.verify.soundness.mutant import arranged
 from agentscaler.verify.soundness.orders import other_end, swaps
@@ -60,13 +61,22 @@ def check_soundness(domain: Domain, task: Task) -> list[str]:
 
 
 def _extra_reads(rehearsal: Rehearsal, random: Random) -> list[str]:
+    """All in one conversation first: a read adds its result and nothing else, so where all are accepted together each is. Not where a
+    reference that must decline has found nothing: there a read that finds something would speak for one that does not."""
     ground = ground_of(rehearsal.world)
-    problems = []
-    for tool in ground.reads:
-        read = Call(call=tool.name, arguments=draw_arguments(tool.parameters, ground.texts, random))
-        if not rehearsal.judge.accepts(rehearsal.play(len(rehearsal.calls), [(None, read)])):
-            problems.append(f"an extra read ({tool.name}) is rejected")
-    return problems
+    reads = [
+        Call(call=tool.name, arguments=draw_arguments(tool.parameters, ground.texts, random)) for tool in ground.reads
+    ]
+    end = len(rehearsal.calls)
+    looked = any(result.outcome is Outcome.OK and result.content not in NOTHING_FOUND for result in rehearsal.results)
+    one_speaks_for_another = rehearsal.task.kind.must_decline and not looked
+    if not one_speaks_for_another and rehearsal.judge.accepts(rehearsal.play(end, [(None, read) for read in reads])):
+        return []
+    return [
+        f"an extra read ({read.call}) is rejected"
+        for read in reads
+        if not rehearsal.judge.accepts(rehearsal.play(end, [(None, read)]))
+    ]
 
 
 def _nothing_done(rehearsal: Rehearsal) -> list[str]:
