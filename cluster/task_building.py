@@ -34,8 +34,10 @@ from agentscaler.tasks.load import DOMAINS_FILE
 from agentscaler.tasks.plain_speech import derive_speech
 from agentscaler.tasks.selection import Drop, Sketch, Split, choose, share_out, sift, split_of
 from agentscaler.tasks.speech import SPEECH_FILE, check_speech, load_speech
+from agentscaler.tasks.task import Task
 from agentscaler.tasks.units import Unit, UnitOrder, read_unit, unit_file
 from agentscaler.world.program import compile_domain
+from cluster.authoring import Authored, AuthorSpec, reworded
 from cluster.config import ClusterConfig, TrackingConfig, _Frozen, flatten
 from cluster.plan import CONFIG_FILE, TASKS_FILE
 from cluster.unit_makers import MakeAll
@@ -56,9 +58,10 @@ class BuildTasksConfig(_Frozen):
     seed: int = 0
     dials: Dials = Dials()
     held_out: float | tuple[str, ...] = 0.0
-    worlds_a_domain: int = Field(default=24, ge=1)
-    max_tasks_a_world: int = Field(default=150, ge=1)
+    worlds_a_domain: int = Field(default=8, ge=1)
+    max_tasks_a_world: int = Field(default=200, ge=1)
     surplus: float = Field(default=1.3, ge=1, le=10)
+    author: AuthorSpec = AuthorSpec()
     cluster: ClusterConfig = ClusterConfig()
     tracking: TrackingConfig = TrackingConfig()
     output: str | None = None
@@ -73,8 +76,8 @@ class BuildTasksConfig(_Frozen):
 
     def shape(self) -> dict[str, Any]:
         """What shapes the tasks, by dotted key. Where the domains lie does not: each is compared by itself."""
-        apart = {"cluster", "tracking", "output", "output_root", "domains"}
-        return flatten(self.model_dump(mode="json", exclude=apart))
+        apart = {"cluster", "tracking", "output", "output_root", "domains", "author"}
+        return flatten({**self.model_dump(mode="json", exclude=apart), "author": self.author.shape()})
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ class Built:
     chosen: Mapping[str, list[int]]
     made_now: int
     seconds: float
+    authored: Authored | None = None
 
 
 def prepare(config: BuildTasksConfig, output: AnyPath, config_text: str) -> BuildPlan:
@@ -220,7 +224,7 @@ def open_output(plan: BuildPlan) -> None:
 
 
 def build(plan: BuildPlan, make_all: MakeAll, on_tick: OnTick) -> Built:
-    """All rounds, then the choice; writes the units that are missing, and tasks.parquet."""
+    """All rounds, then the choice; writes the units that are missing."""
     building = _Building(plan, make_all, on_tick)
     wanted = dict.fromkeys(plan.orders, plan.num_worlds)
     while wanted:
@@ -233,9 +237,35 @@ def build(plan: BuildPlan, make_all: MakeAll, on_tick: OnTick) -> Built:
         pools[name] = [sketches[place] for place in places[name]]
     chosen = choose(pools, plan.config.count, plan.config.dials.shares, plan.config.seed)
     chosen = {name: [places[name][number] for number in numbers] for name, numbers in chosen.items()}
-    built = Built(building.yields, chosen, building.made_now, time.monotonic() - building.begun)
-    write_task_rows(plan.output / TASKS_FILE, _chosen_rows(plan, built))
-    return built
+    return Built(building.yields, chosen, building.made_now, time.monotonic() - building.begun)
+
+
+def chosen_tasks(plan: BuildPlan, built: Built) -> Iterator[Task]:
+    """Read unit by unit."""
+    for table in _chosen_rows(plan, built):
+        for row in table.to_pylist():
+            task = schema.task_from_row(row, str(plan.output / UNITS))
+            assert isinstance(task, Task)
+            yield task
+
+
+def write_chosen(plan: BuildPlan, built: Built) -> None:
+    """tasks.parquet: the chosen ones, in a model's words where those were kept."""
+    intents = built.authored.intents if built.authored else {}
+    write_task_rows(plan.output / TASKS_FILE, (_worded(table, intents) for table in _chosen_rows(plan, built)))
+
+
+def _worded(table: pa.Table, intents: Mapping[str, str]) -> pa.Table:
+    digests = table["task_digest"].to_pylist()
+    if not any(digest in intents for digest in digests):
+        return table
+    rows = table.to_pylist()
+    for place, digest in enumerate(digests):
+        if digest in intents:
+            task = schema.task_from_row(rows[place], "units")
+            assert isinstance(task, Task)
+            rows[place] = schema.task_row(reworded(task, intents[digest]), rows[place]["split"])
+    return pa.Table.from_pylist(rows, schema.TASKS)
 
 
 class _Building:

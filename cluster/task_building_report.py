@@ -107,6 +107,7 @@ def summarise(plan: BuildPlan, built: Built) -> dict[str, Any]:
         "processor_s": round(processor_s, 3),
         "wall_s": round(built.seconds, 3),
         "made_now": built.made_now,
+        "authored": built.authored.figures() if built.authored else None,
         "tools_touched": sum(len(touched[name] & tools[name]) for name in tools),
         "tools": sum(map(len, tools.values())),
         "tool_uses": {f"{name}/{tool}": count for name in tools for tool, count in sorted(_uses(kept[name]).items())},

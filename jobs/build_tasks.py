@@ -10,10 +10,21 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from cluster.authoring import author_all
 from cluster.handles import Crew
 from cluster.session import crew
-from cluster.task_building import BuildPlan, BuildTasksConfig, Progress, build, open_output, prepare
+from cluster.task_building import (
+    BuildPlan,
+    BuildTasksConfig,
+    Progress,
+    build,
+    chosen_tasks,
+    open_output,
+    prepare,
+    write_chosen,
+)
 from cluster.task_building_report import BuildReport, exit_code
 from cluster.unit_makers import makers
 from jobs.compose import compose, output_folder, redacted_yaml, tracking_uri
@@ -43,12 +54,25 @@ def _run(plan: BuildPlan, hands: Crew) -> int:
             report.tick(progress, seconds)
 
         make_all = makers(hands, plan.orders, config.cluster.workers)
-        path, summary = report.end(build(plan, make_all, on_tick))
+        built = build(plan, make_all, on_tick)
+        if config.author.kind != "none":
+            domains = {order.domain.fingerprint: order.domain for order in plan.orders.values()}
+            logs = str(plan.output / "logs")
+            tasks = chosen_tasks(plan, built)
+            built = replace(
+                built, authored=author_all(config.author, hands, plan.output, logs, tasks, domains, _show_asked)
+            )
+        write_chosen(plan, built)
+        path, summary = report.end(built)
     code, line = exit_code(summary)
     if line is not None:
         print(line, file=sys.stderr)
     print(path)
     return code
+
+
+def _show_asked(asked: int, kept: int, seconds: float) -> None:
+    logging.info("author: %d asked, %d of them in the model's words, %.0f s", asked, kept, seconds)
 
 
 @contextmanager

@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +193,53 @@ def test_a_folder_that_is_something_else(run_job: RunJob, tmp_path: Path) -> Non
 def test_help_lists_keys(run_job: RunJob) -> None:
     words = run_job("build_tasks", "--help").stdout
     assert "python -m jobs.build_tasks" in words and "held_out" in words and "in_process" in words
+
+
+def test_a_model_writes_the_openings_where_it_says_the_same(run_job: RunJob, tmp_path: Path) -> None:
+    """A served stand-in: it greets before every second message, and makes something up for the others."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(body["messages"][0]["content"])
+            message = asked[-1].partition("Message: ")[2]
+            words = f"Dear desk, {message}" if len(asked) % 2 else "My cat ate 17 of them on May 3."
+            answer = json.dumps({"choices": [{"message": {"role": "assistant", "content": words}}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    author = [
+        "author=endpoint",
+        f"author.base_urls=[{url}]",
+        "author.chat.model=m",
+        "author.reader=false",
+        "author.tries=1",
+    ]
+    output = tmp_path / "o"
+    line = [*NOTES, *author, "author.in_flight=1", f"output={output}"]
+    summary = summary_of(run_job("build_tasks", *line))
+    tasks = read_tasks(output / "tasks.parquet")
+    polite = [task for task in tasks if task.intent.startswith("Dear desk, ")]
+    assert summary["authored"]["asked"] == len(asked) == len(tasks) == 50
+    assert summary["authored"]["kept"] == len(polite) == 25
+    assert sum(summary["authored"]["grammar_kept"].values()) == 25
+
+    before = (output / "tasks.parquet").read_bytes()
+    (output / "tasks.parquet").unlink()
+    again = summary_of(run_job("build_tasks", *line))
+    assert (len(asked), again["authored"]["kept"]) == (50, 25), "what was answered is not asked again"
+    assert (output / "tasks.parquet").read_bytes() == before
+    server.shutdown()
+    played = run_job(
+        "rollout", f"tasks={output / 'tasks.parquet'}", "teacher=reference", *HERE, f"output={tmp_path / 'p'}"
+    )
+    assert summary_of(played)["accepted"] == 50
