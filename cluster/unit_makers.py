@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from agentscaler.tasks.units import Unit, UnitOrder, make_unit
+from cluster.garbage import collect_rarely
 from cluster.handles import Crew
 from cluster.serving import JobFailed
 from cluster.session import num_cpus
@@ -27,6 +28,7 @@ def makers(
     hands: Crew, orders: Mapping[str, UnitOrder], workers: int | Literal["auto"], make: Make = make_unit
 ) -> MakeAll:
     if hands.shares_memory:
+        collect_rarely()
         return lambda jobs: ((job, make(orders[job[0]], job[1])) for job in jobs)
     return _OnRay(orders, num_cpus() if workers == "auto" else workers, make)
 
@@ -36,7 +38,12 @@ class _OnRay:
         import ray
 
         self._orders = {name: ray.put(order) for name, order in orders.items()}
-        self._make = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, scheduling_strategy="SPREAD")(make)
+
+        def make_one(order: UnitOrder, world_seed: int) -> Unit:
+            collect_rarely()
+            return make(order, world_seed)
+
+        self._make = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, scheduling_strategy="SPREAD")(make_one)
         self._most = WAITING * num_workers
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Unit]]:

@@ -72,18 +72,22 @@ def make_multi_goal(maker: Maker) -> Task:
         requests.append(determined(maker, wish, case, wish.words, things))
     at_once = maker.random.randint(1, len(goals))
     identity = maker.introduce(draft)
+    done: list[int] = []
     for place, ((wish, case, call), request) in enumerate(zip(goals, requests, strict=True)):
+        if done and not all_still_named(maker, draft, wish, case, request):
+            continue
         if place >= at_once:
             draft.say(intent.done_words(maker.random))
-        if place and not all_still_named(maker, draft, wish, case, request):
-            raise Dropped("a name fits another thing once the wishes before are done")
         maker.tell(draft, wish, case, request)
         maker.carry_out(draft, wish, case, call)
-    opening = intent.open_with(
-        [one.words for one in requests[:at_once]], identity, maker.reason(*goals[0][:2], style), style, maker.random
-    )
-    later = intent.say_later([one.words for one in requests[at_once:]], maker.random)
-    return maker.finish(draft, Kind.MULTI_GOAL, "_".join(wish.name for wish, _, _ in goals), opening, later)
+        done.append(place)
+    if len(done) < 2:
+        raise Dropped("a name fits another thing once the wishes before are done")
+    reasons = maker.reason(*goals[0][:2], style)
+    said = [requests[place].words for place in done if place < at_once]
+    opening = intent.open_with(said, identity, reasons, style, maker.random)
+    later = intent.say_later([requests[place].words for place in done if place >= at_once], maker.random)
+    return maker.finish(draft, Kind.MULTI_GOAL, "_".join(goals[place][0].name for place in done), opening, later)
 
 
 def make_changed_mind(maker: Maker) -> Task:

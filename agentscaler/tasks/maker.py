@@ -29,7 +29,7 @@ from agentscaler.world.program import SPEAKER
 from agentscaler.world.world import World
 
 SOURCE = "walk"
-INVARIANTS_ASKED = 2  # tasks a world and writing tool
+INVARIANTS_ASKED = 1  # task a world and writing tool
 SPEAKERS_TRIED = 6
 CASES_TRIED = 12
 
@@ -49,10 +49,6 @@ class Maker:
     _kept: Counter[tuple[str, str]] = field(default_factory=Counter)
     _asked: Counter[str] = field(default_factory=Counter)
     _chosen: list[tuple[str, str]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._seeded = self.world.open()
-        self._untouched = self._seeded.mark()
 
     @property
     def world(self) -> World:
@@ -113,8 +109,13 @@ class Maker:
     def tries(self, wish: Wish, case: Row, call: Call, forbidden: bool) -> tuple[Outcome, list[str]] | None:
         """How the seeded world answers the wish, and the text_only rules that forbid it. None where rules forbid it and `forbidden` is
         false, or none does and it is true: that is asked first, for asking costs a tenth of the call."""
-        environment = self._seeded
-        environment.rewind(self._untouched)
+        tried = self._try(wish, case, call, forbidden)
+        if wish.before or tried is not None:
+            self.setting.environment.rewind(self.setting.untouched)
+        return tried
+
+    def _try(self, wish: Wish, case: Row, call: Call, forbidden: bool) -> tuple[Outcome, list[str]] | None:
+        environment = self.setting.environment
         for one in wish.before:
             arguments = fill_arguments(one.arguments, {**self.setting.speaker, **case}, self.setting, one.call)
             result = environment.call("agent", one.call, arguments)
@@ -136,9 +137,6 @@ class Maker:
             return tried is not None and tried[0] is Outcome.OK
 
         return fits
-
-    def close(self) -> None:
-        self._seeded.close()
 
     def introduce(self, draft: Draft) -> str | None:
         """What the speaker says to be known, and the call that finds them by it."""
@@ -200,7 +198,7 @@ class Maker:
         forbidden: Call | None = None,
     ) -> Task:
         """The task that the draft comes to, its words looked at once more; not yet proven sound. The invariants are queries over the
-        whole world (10 to 20 ms on airline) and the tools' promise, not a task's: they are asked after some tasks of each tool."""
+        whole world (10 to 20 ms on airline) and the tools' promise, not a task's: they are asked after the first of each tool."""
         said = [opening, *then, *(fact.says for fact in draft.facts.values())]
         withheld = [
             value

@@ -1,6 +1,7 @@
 """One world as its people see it: who may speak, what is theirs, what they could want. Read from the world as seeded; changes nothing.
 
-Rows are read when they are first asked for and kept for the speaker in hand. A name for a thing is given only where the rows prove it
+Rows are read when they are first asked for and kept for the speaker in hand. Whoever tries a call in `environment` rewinds it to
+`untouched` afterwards: one copy of the world in use is half as slow as several. A name for a thing is given only where the rows prove it
 to fit that thing alone (`name`), or, for what shall be ambiguous, several (`blur`).
 """
 
@@ -18,6 +19,8 @@ from agentscaler.world.program import SPEAKER
 from agentscaler.world.world import World
 
 Row = dict[str, Any]
+_Groups = dict[str, dict[tuple[str, ...], dict[tuple[Any, ...], list[Row]]]]
+"""Thing -> columns -> their values -> rows."""
 
 MAX_CASES = 400
 NOBODY: list[Row] = [{SPEAKER: None}]  # one and the same, so that what was read for it is kept
@@ -37,11 +40,14 @@ class Setting:
     world: World
     speech: Speech
     _kept: dict[str, list[Row]] = field(default_factory=dict)
-    _groups: dict[str, dict[tuple[str, ...], dict[tuple[Any, ...], list[Row]]]] = field(default_factory=dict)
+    _of_all: dict[str, list[Row]] = field(default_factory=dict)  # what queries that know no speaker give
+    _groups: _Groups = field(default_factory=dict)
+    _groups_of_all: _Groups = field(default_factory=dict)
     _speaker: Row | None = None
 
     def __post_init__(self) -> None:
-        self._environment = self.world.open()
+        self.environment = self.world.open()
+        self.untouched = self.environment.mark()
 
     @property
     def people(self) -> list[Row]:
@@ -72,9 +78,7 @@ class Setting:
 
     def rows(self, thing: str) -> list[Row]:
         if thing not in self._kept:
-            self._kept[thing] = [
-                {**self.speaker, **row} for row in self._ask(self.speech.things[thing].rows, self.speaker[SPEAKER])
-            ]
+            self._kept[thing] = self._ask(self.speech.things[thing].rows, self.speaker[SPEAKER])
         return self._kept[thing]
 
     def row_of(self, thing: str, case: Mapping[str, Any]) -> Row | None:
@@ -92,7 +96,7 @@ class Setting:
             for naming in (one.short if short else one.names)
             if not set(naming.by) & set(avoid) and _is_said(naming, row) and len(self.alike(thing, naming, row)) == 1
         ]
-        return _say(fitting, row, random)
+        return self._say(fitting, row, random)
 
     def blur(self, thing: str, row: Row, random: Random) -> tuple[Named, list[Row]] | None:
         """A name that fits this row and others, and all rows that it fits."""
@@ -105,7 +109,7 @@ class Setting:
         if not fitting:
             return None
         naming = random.choice(fitting)
-        named = _say([naming], row, random)
+        named = self._say([naming], row, random)
         return None if named is None else (named, self.alike(thing, naming, row))
 
     def can_be_blurred(self, thing: str, row: Row) -> bool:
@@ -119,8 +123,9 @@ class Setting:
         return self._grouped(thing, naming.by).get(tuple(_folded(row[one]) for one in naming.by), [])
 
     def _grouped(self, thing: str, by: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
-        """Rows by the values of these columns. Kept: without a person a thing's rows are a whole table's."""
-        kept = self._groups.setdefault(thing, {})
+        """Rows by the values of these columns. Kept, for all speakers where the rows are the same for all."""
+        is_for_all = f":{SPEAKER}" not in self.speech.things[thing].rows
+        kept = (self._groups_of_all if is_for_all else self._groups).setdefault(thing, {})
         if (found := kept.get(tuple(by))) is None:
             found = kept[tuple(by)] = {}
             for row in self.rows(thing):
@@ -139,10 +144,21 @@ class Setting:
         return texts_of(self.world)
 
     def close(self) -> None:
-        self._environment.close()
+        self.environment.close()
+
+    def _say(self, namings: Sequence[Naming], row: Row, random: Random) -> Named | None:
+        if not namings:
+            return None
+        naming = random.choices(namings, [one.weight for one in namings])[0]
+        words = fill(random.choice(naming.words), {**self.speaker, **row}, random)
+        return Named(words, tuple(row[one] for one in naming.by), naming.by)
 
     def _ask(self, sql: str, speaker: Any) -> list[Row]:
-        return self._environment.look(sql, {SPEAKER: speaker})
+        if f":{SPEAKER}" in sql:
+            return self.environment.look(sql, {SPEAKER: speaker})
+        if sql not in self._of_all:
+            self._of_all[sql] = self.environment.look(sql, {})
+        return self._of_all[sql]
 
 
 def _folded(value: Any) -> Any:
@@ -151,11 +167,3 @@ def _folded(value: Any) -> Any:
 
 def _is_said(naming: Naming, row: Row) -> bool:
     return all(row.get(one) is not None for one in naming.by)
-
-
-def _say(namings: Sequence[Naming], row: Row, random: Random) -> Named | None:
-    if not namings:
-        return None
-    naming = random.choices(namings, [one.weight for one in namings])[0]
-    words = fill(random.choice(naming.words), row, random)
-    return Named(words, tuple(row[one] for one in naming.by), naming.by)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentscaler.errors import ConfigError
 from agentscaler.tasks.dials import Dials
 from agentscaler.tasks.units import UnitOrder, UnitRecord, make_unit
+from cluster.garbage import collect_rarely
 from cluster.task_building import order_of
 from jobs.compose import compose, refuse
 
@@ -33,6 +34,7 @@ class TasksBench(BaseModel):
 
 def main(arguments: list[str]) -> int:
     config = compose("bench_tasks", TasksBench, arguments)
+    collect_rarely()  # as the job's own processes
     try:
         orders = [order_of(name, None, Dials(), config.seed, config.tasks_a_world, "train") for name in config.domains]
     except ConfigError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -44,6 +45,7 @@ class Ground:
         functions.register_pure(self._db, lambda steps: None)
         self._db.deserialize("main", world.image)
         self._places: dict[Any, list[tuple[Table, str]]] = {}
+        self.compared: Counter[str] = Counter()  # tool.argument -> how often whole tables were compared for it
         self.records = records_of(self._db, world.program.tables, Random(world.seed))
 
     def draw(self, tool: Tool, random: Random) -> Call:

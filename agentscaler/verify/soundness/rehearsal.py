@@ -43,6 +43,7 @@ class Rehearsal:
             self.results.append(made.result if made else NOT_RUN)
             self._marks.append(self._environment.mark())
         self.reference = self._played(self._made)
+        self._changed = self._rows_changed()
         self._outliner = ground_of(world).outliner
         self._outline = self._outline_now()
         self.writes = [n for n, call in enumerate(self.calls) if self._is_write(call) and self.is_ok(n)]
@@ -130,6 +131,21 @@ class Rehearsal:
         if made is None or made.result.outcome is not Outcome.OK:
             return None
         return self._is_as_reference()
+
+    def changes_the_same_rows(self) -> bool:
+        """Whether the conversation played last left every row as the reference left it, exempt columns aside."""
+        return self._rows_changed() == self._changed
+
+    def _rows_changed(self) -> dict[Any, Any]:
+        """(table, key) -> the row without its exempt columns; None where it is gone."""
+        found = {}
+        for (name, key), (_, new) in self._environment.changes.items():
+            table = self.world.program.tables[name]
+            if not table.wholly_exempt:
+                found[name, key] = new and tuple(
+                    None if column in table.exempt else value for column, value in zip(table.columns, new, strict=True)
+                )
+        return found
 
     def _is_as_reference(self) -> bool:
         """Most ends differ in their outlines already, which are made five times as quickly as a diff."""
