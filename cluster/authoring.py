@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from agentscaler.domain.domain import Domain
 from agentscaler.shards.files import encode_parquet, read_table
+from agentscaler.shards.schema import SCHEMA_VERSION
 from agentscaler.shards.storage import AnyPath, list_files, write_bytes_atomic
 from agentscaler.tasks.author import Author, AuthorConfig
 from agentscaler.tasks.task import Task
@@ -31,7 +32,10 @@ from cluster.parts import ModelSpec
 
 AUTHORED = "authored"
 BATCH = 256  # tasks a file
-SCHEMA = pa.schema([("task_digest", pa.string()), ("intent", pa.string()), ("reason", pa.string())])
+SCHEMA = pa.schema(
+    [("task_digest", pa.string()), ("intent", pa.string()), ("reason", pa.string())],
+    metadata={b"agentscaler": b"authored", b"schema_version": str(SCHEMA_VERSION).encode()},
+)
 TICK_S = 1.0
 
 

@@ -25,10 +25,20 @@ NEEDS |= {"user=simulated": ["teacher=smollm2"]}
 
 
 def choices() -> list[str]:
-    """Of the groups; experiments have a test of their own (test_experiments.py), benchmarks belong to another job."""
-    apart = ("experiment", "benchmark")
+    """Of the groups; experiments have a test of their own (test_experiments.py), benchmarks and authors belong to other jobs."""
+    apart = ("experiment", "benchmark", "author")
     groups = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name not in apart]
     return [f"{group.name}={path.stem}" for group in groups for path in sorted(group.glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("author", sorted(path.stem for path in (CONF / "author").glob("*.yaml")))
+def test_every_author_validates(author: str) -> None:
+    more = [one.replace("teacher.", "author.") for one in NEEDS.get(f"teacher={author}", [])]
+    assert compose("build_tasks", BuildTasksConfig, [f"author={author}", *more]).author.kind in (
+        "none",
+        "engine",
+        "endpoint",
+    )
 
 
 @pytest.mark.parametrize("choice", choices())

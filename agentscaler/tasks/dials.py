@@ -32,7 +32,7 @@ class Dials(BaseModel):
 
     mix: dict[Kind, float] = MIX
     goals: tuple[int, ...] = Field(
-        default=(2, 3, 4, 4, 5), min_length=1, description="of a multi_goal task: one of these numbers"
+        default=(2, 3, 4, 4, 5, 5), min_length=1, description="of a multi_goal task: one of these numbers"
     )
     min_calls: int = Field(default=1, ge=1)
     max_calls: int = Field(default=16, ge=1)

@@ -30,7 +30,16 @@ from agentscaler.tasks.task import Task
 from agentscaler.tasks.units import Unit, UnitOrder, pack_unit
 from cluster.handles import InProcess, OnRay
 from cluster.serving import JobFailed
-from cluster.task_building import BuildPlan, BuildTasksConfig, Built, Progress, build, open_output, prepare
+from cluster.task_building import (
+    BuildPlan,
+    BuildTasksConfig,
+    Built,
+    Progress,
+    build,
+    open_output,
+    prepare,
+    write_chosen,
+)
 from cluster.task_building_report import exit_code, summarise
 from cluster.unit_makers import Job, makers
 
@@ -95,7 +104,9 @@ def plan_of(output: Path, count: int, *names: str, number: int = 10, worlds: int
 
 
 def built(plan: BuildPlan, maker: Maker | None = None) -> Built:
-    return build(plan, maker or Maker(plan.orders), lambda progress, seconds: None)
+    found = build(plan, maker or Maker(plan.orders), lambda progress, seconds: None)
+    write_chosen(plan, found)
+    return found
 
 
 def domains_in(output: Path) -> Counter[str]:
@@ -188,8 +199,8 @@ def test_worlds_and_tasks_a_world(tmp_path: Path) -> None:
         return plan.num_worlds, plan.orders["notes"].number
 
     assert sizes(10) == (1, 13)
-    assert sizes(1000) == (24, 55)
-    assert sizes(10_000) == (87, 150)
+    assert sizes(1000) == (8, 163)
+    assert sizes(10_000) == (65, 200)
     assert not (tmp_path / "o").exists()
 
 
@@ -247,10 +258,10 @@ def test_on_ray_the_same_comes_out_and_a_dead_worker_is_replaced(ray_here: None,
         )
         for name, order in plan.orders.items()
     }
-    build(plan, makers(OnRay(), orders, "auto", dies_once), lambda progress, seconds: None)
+    write_chosen(plan, build(plan, makers(OnRay(), orders, "auto", dies_once), lambda progress, seconds: None))
     assert (tmp_path / "died-2").exists()
     here = plan_of(tmp_path / "here", 60, "one", "two")
-    build(here, makers(InProcess(), here.orders, "auto", unit), lambda progress, seconds: None)
+    write_chosen(here, build(here, makers(InProcess(), here.orders, "auto", unit), lambda progress, seconds: None))
     tasks = [(folder / "tasks.parquet").read_bytes() for folder in (plan.output, here.output)]
     assert tasks[0] == tasks[1]
 
