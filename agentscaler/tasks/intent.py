@@ -21,7 +21,7 @@ _FIRST_THEN = (
     "And", "Also,", "On top of that,", "Second,", "Then", "One more:", "Another thing:", "And another thing:",
 )  # fmt: skip
 _LATER = (
-    "Thanks. One more thing:", "Great. And then:", "Good.", "Lovely.", "Perfect. Also,", "Thank you. Now the next one:", "Okay.",
+    "Thanks. One more thing:", "Great. And then:", "Good.", "Lovely.", "Perfect. Also,", "Thank you.", "Okay.",
     "And while I have you:", "Super, thanks.", "All right. Next:", "Wonderful. There is something else:", "Thanks! Before I forget:",
     "Fine.", "Great, thank you.",
 )  # fmt: skip

@@ -59,6 +59,8 @@ def make_multi_goal(maker: Maker) -> Task:
     while len(goals) < number and others:
         wish = maker.choose(others, "wanted")
         others.remove(wish)
+        if any(set(wish.apart) & set(one.apart) for one, _, _ in goals):
+            continue
         found = maker.draw_case(wish, maker.is_wanted(wish))
         if found is not None and (key := about(wish, found[0], maker.setting.speech.things)) not in keys:
             keys.add(key)

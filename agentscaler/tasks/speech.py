@@ -137,6 +137,7 @@ class Wish(_Frozen):
     pleas: dict[str, Words] = {}
     before: tuple[BeforeCall, ...] = ()
     alone: bool = False  # not one of several goals
+    apart: Names = ()  # of the wishes that share one of these words one person has one only
     forbidden_by: str | None = None  # a text_only rule that forbids it for what the words say, whatever the arguments
     weight: float = Field(default=1, gt=0)
 
