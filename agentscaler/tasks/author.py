@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentscaler.domain.domain import Domain
 from agentscaler.errors import ContextOverflow, RolloutFault
 from agentscaler.tasks.anchors import invented, lost
-from agentscaler.tasks.task import Task
+from agentscaler.tasks.task import Kind, Task
 from agentscaler.teachers.http import ChatEndpoint
 
 PERSONAS = (
@@ -59,7 +59,7 @@ class Author:
             try:
                 text = _plain(await self._ask(_writing(task.intent, self._persona(task, turn)), task, turn))
                 reason = check_text(task, domain, text) or ""
-                if not reason and self._config.reader and task.reference_tools:
+                if not reason and self._config.reader:
                     reason = await self._read_blind(task, domain, text, turn)
             except (RolloutFault, ContextOverflow) as error:
                 reason = f"the model: {type(error).__name__}"
@@ -72,12 +72,9 @@ class Author:
         return PERSONAS[(zlib.crc32(task.task_digest.encode()) + turn) % len(PERSONAS)]
 
     async def _read_blind(self, task: Task, domain: Domain, text: str, turn: int) -> str:
-        wanted = {tool.name for tool in domain.tools if tool.do} & task.reference_tools
-        if not wanted:
-            return ""
         answer = await self._ask(_reading(domain, text), task, turn + 100)
-        found = {tool.name for tool in domain.tools if tool.do and re.search(rf"\b{tool.name}\b", answer)}
-        return "" if found == wanted else "a blind reader comes to other tools"
+        found = {tool.name for tool in domain.tools if re.search(rf"\b{tool.name}\b", answer)}
+        return "" if _is_understood(task, domain, found, answer) else "a blind reader comes to other tools"
 
     async def _ask(self, words: str, task: Task, turn: int) -> str:
         seed = zlib.crc32(f"{task.task_digest}:{turn}".encode()) >> 1
@@ -88,6 +85,17 @@ class Author:
         finally:
             self._endpoint.end(session)
         return answer["choices"][0]["message"].get("content") or ""
+
+
+def _is_understood(task: Task, domain: Domain, found: set[str], answer: str) -> bool:
+    """Whether the tools that a reader came to are those of the task: what it writes with (or must refuse to), what answers a question,
+    none where there is none."""
+    writing = {tool.name for tool in domain.tools if tool.do}
+    if task.kind is Kind.IRRELEVANT:
+        return not found and "none" in answer.lower()
+    if task.kind is Kind.READ_ONLY:
+        return task.expected_calls[-1].call in found and not found & writing
+    return found & writing == task.reference_tools & writing
 
 
 def check_text(task: Task, domain: Domain, text: str) -> str | None:
@@ -115,8 +123,8 @@ def _writing(intent: str, persona: str) -> str:
 
 
 def _reading(domain: Domain, text: str) -> str:
-    tools = "\n".join(f"- {tool.name}: {tool.description}" for tool in domain.tools if tool.do)
-    asked = "Which of these tools does the request need? Answer with their names alone."
+    tools = "\n".join(f"- {tool.name}: {tool.description}" for tool in domain.tools)
+    asked = "Which of these tools does the request need? Answer with their names alone, or with none where no tool can do it."
     return f"Tools of a service desk:\n{tools}\n\nA person writes: {text}\n\n{asked}"
 
 

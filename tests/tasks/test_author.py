@@ -13,6 +13,7 @@ from agentscaler.errors import FaultClass, RolloutFault
 from agentscaler.tasks.anchors import Anchors, invented, lost
 from agentscaler.tasks.author import Author, AuthorConfig, check_text
 from agentscaler.tasks.compile import compile_shipped
+from agentscaler.tasks.task import Kind
 
 NOTES = load_domain("notes")
 SAID = (
@@ -104,3 +105,13 @@ def test_what_is_to_be_asked_for_must_not_be_told():
     task = next(one for one in compile_shipped("notes") if one.written.facts)
     told = next(iter(task.written.facts.values())).says
     assert check_text(task, NOTES, f"{task.intent} {told}") is not None
+
+
+def test_a_question_and_what_no_tool_can_do_are_read_too():
+    question = next(one for one in compile_shipped("notes") if one.kind is Kind.READ_ONLY)
+    tool = question.expected_calls[-1].call
+    assert write(question, question.intent, tool)[0].intent == question.intent
+    assert write(question, question.intent, f"{tool}, delete_note", tries=1)[0].intent is None
+    beside = next(one for one in compile_shipped("notes") if one.kind is Kind.IRRELEVANT)
+    assert write(beside, beside.intent, "None.")[0].intent == beside.intent
+    assert write(beside, beside.intent, "move_note", tries=1)[0].intent is None
