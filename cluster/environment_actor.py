@@ -7,7 +7,6 @@ in the call that brings new leases. Backpressure: while the committer has not ta
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 import zlib
@@ -26,6 +25,7 @@ from agentscaler.teachers.routing import Load, Router
 from cluster.committer import Batch, OutputError
 from cluster.dispatcher import Finished, Orders, WorkReport
 from cluster.event_loop import LoopLag
+from cluster.garbage import collect_rarely
 from cluster.handles import Handle
 from cluster.parts import TeacherSpec, UserSpec, build_teacher, build_users, roles
 from cluster.task_queue import Entry
@@ -180,14 +180,6 @@ class EnvironmentActor:
         return work_item(
             task, entry.attempt, settings.teacher_identity, settings.user_identity, settings.run_seed, entry.index
         )
-
-
-def collect_rarely() -> None:
-    """Python's garbage collector looks through what lives: at its own thresholds that took a tenth to a fifth of a worker's time, for a
-    rollout makes many objects and few cycles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def pack(batch: list[Played]) -> Batch:

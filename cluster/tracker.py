@@ -18,7 +18,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -202,6 +202,12 @@ class Tracker:
             evaluation_report.log(client, self.experiment_id, run_id, key, heading, figures)
 
         self._guarded("the evaluation's figures", write)
+
+    def pictures(self, drawn: Mapping[str, Callable[[], Figure]], note: str) -> None:
+        """Figures by file name, and the run's description in words."""
+        for file, draw in drawn.items():
+            self._figure(file, draw)
+        self._guarded("the description", lambda client, run_id: client.set_tag(run_id, "mlflow.note.content", note))
 
     def config(self, text: str) -> None:
         self._guarded("config.yaml", lambda client, run_id: client.log_text(run_id, text, "config.yaml"))

@@ -14,14 +14,41 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cluster.dispatcher import Progress as Counts
 from cluster.serving import Figures
+from cluster.task_building import Progress as Units
 
 log = logging.getLogger("progress")
 LINE_S = 10.0
 Show = Callable[[Counts, Figures, float], None]
+ShowUnits = Callable[[Units, float], None]
 
 
 @contextmanager
 def display() -> Iterator[Show]:
+    """For a job that plays rollouts."""
+    with _bar_or_lines("rollouts") as draw:
+
+        def show(counts: Counts, figures: Figures, seconds: float) -> None:
+            draw(
+                counts.finished + counts.resumed, counts.planned, counts.remaining == 0, words(counts, figures, seconds)
+            )
+
+        yield show
+
+
+@contextmanager
+def display_units() -> Iterator[ShowUnits]:
+    """For the job that builds tasks."""
+    with _bar_or_lines("units") as draw:
+
+        def show(units: Units, seconds: float) -> None:
+            draw(units.units, units.planned_units, units.units == units.planned_units, words_of_units(units, seconds))
+
+        yield show
+
+
+@contextmanager
+def _bar_or_lines(what: str) -> Iterator[Callable[[int, int, bool, str], None]]:
+    """Draws (done, planned, whether that is all, words)."""
     if sys.stdout.isatty():
         columns = (
             TextColumn("{task.description}"),
@@ -30,27 +57,21 @@ def display() -> Iterator[Show]:
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=Console(), transient=False) as bar:
-            task = bar.add_task("rollouts", total=None)
+            task = bar.add_task(what, total=None)
 
-            def show_live(counts: Counts, figures: Figures, seconds: float) -> None:
-                bar.update(
-                    task,
-                    description=words(counts, figures, seconds),
-                    total=counts.planned,
-                    completed=counts.finished + counts.resumed,
-                )
+            def draw_live(done: int, planned: int, ended: bool, text: str) -> None:
+                bar.update(task, description=text, total=planned, completed=done)
 
-            yield show_live
+            yield draw_live
         return
     last = [0.0]
 
-    def show_lines(counts: Counts, figures: Figures, seconds: float) -> None:
-        ended = counts.remaining == 0
+    def draw_lines(done: int, planned: int, ended: bool, text: str) -> None:
         if time.monotonic() - last[0] > LINE_S or (ended and last[0] != math.inf):
             last[0] = math.inf if ended else time.monotonic()
-            log.info("%d/%d %s", counts.finished + counts.resumed, counts.planned, words(counts, figures, seconds))
+            log.info("%d/%d %s", done, planned, text)
 
-    yield show_lines
+    yield draw_lines
 
 
 def words(counts: Counts, figures: Figures, seconds: float) -> str:
@@ -71,3 +92,12 @@ def words(counts: Counts, figures: Figures, seconds: float) -> str:
     if counts.finished and counts.remaining:
         parts.append(f"{counts.remaining * seconds / counts.finished:.0f} s left")
     return " · ".join(parts)
+
+
+def words_of_units(units: Units, seconds: float) -> str:
+    """640 tasks · 58 tasks/s · write 128, multi_goal 140 · 14 s left"""
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(units.kinds.items()))
+    parts = [f"{units.made} tasks", f"{units.made_now / max(seconds, 1e-6):.0f} tasks/s", kinds]
+    if units.made_now and units.units < units.planned_units:
+        parts.append(f"{(units.planned_units - units.units) * seconds / units.units_now:.0f} s left")
+    return " · ".join(part for part in parts if part)

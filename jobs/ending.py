@@ -1,4 +1,4 @@
-"""How a job that plays rollouts ends: its exit code, and one line on stderr where it ends otherwise than well."""
+"""How a job that can be gone on with ends: its exit code, and one line on stderr where it ends otherwise than well."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def ending(work: Callable[[], int]) -> int:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     except (Stopped, KeyboardInterrupt):
-        print("stopped: what is played is kept; the same command goes on with the rest", file=sys.stderr)
+        print("stopped: what is done is kept; the same command goes on with the rest", file=sys.stderr)
         return 130

@@ -8,8 +8,10 @@ import pytest
 
 from cluster.config import RolloutConfig
 from cluster.evaluation import EvaluateConfig
+from cluster.task_building import BuildTasksConfig
 from jobs.bench.__main__ import BENCHES
 from jobs.bench.soundness import SoundnessBench
+from jobs.bench.tasks import TasksBench
 from jobs.bench.world import WorldBench
 from jobs.compose import CONF, compose
 from jobs.rescore import ResultsConfig
@@ -23,10 +25,20 @@ NEEDS |= {"user=simulated": ["teacher=smollm2"]}
 
 
 def choices() -> list[str]:
-    """Of the groups; experiments have a test of their own (test_experiments.py), benchmarks belong to another job."""
-    apart = ("experiment", "benchmark")
+    """Of the groups; experiments have a test of their own (test_experiments.py), benchmarks and authors belong to other jobs."""
+    apart = ("experiment", "benchmark", "author")
     groups = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name not in apart]
     return [f"{group.name}={path.stem}" for group in groups for path in sorted(group.glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("author", sorted(path.stem for path in (CONF / "author").glob("*.yaml")))
+def test_every_author_validates(author: str) -> None:
+    more = [one.replace("teacher.", "author.") for one in NEEDS.get(f"teacher={author}", [])]
+    assert compose("build_tasks", BuildTasksConfig, [f"author={author}", *more]).author.kind in (
+        "none",
+        "engine",
+        "endpoint",
+    )
 
 
 @pytest.mark.parametrize("choice", choices())
@@ -58,14 +70,26 @@ def test_benchmarks_validate(benchmark: str) -> None:
     assert EvaluateConfig.model_validate(config.model_dump(mode="json")) == config  # as an output keeps it
 
 
+def test_building_tasks_validates_and_its_file_says_the_defaults() -> None:
+    config = compose("build_tasks", BuildTasksConfig, ["domains=[notes,retail]", "held_out=[retail]"])
+    assert (config.domains, config.held_out) == (("notes", "retail"), ("retail",))
+    plain = compose("build_tasks", BuildTasksConfig, ["cluster=in_process"])
+    assert plain.shape() == BuildTasksConfig().shape()
+    assert BuildTasksConfig.model_validate(config.model_dump(mode="json")) == config  # as an output keeps it
+    shaping = ["count=7", "seed=1", "dials.mix.write=0.3", "dials.max_calls=9", "held_out=0.5", "surplus=2"]
+    digests = {str(compose("build_tasks", BuildTasksConfig, [one]).shape()) for one in ["seed=0", *shaping]}
+    assert len(digests) == 1 + len(shaping)
+
+
 def test_benches_validate() -> None:
     assert compose("bench_world", WorldBench, []).domain.name == "airline"
     assert compose("bench_soundness", SoundnessBench, ["domain=retail"]).minimum >= 5000
+    assert compose("bench_tasks", TasksBench, ["tasks=9"]).domains == ("airline", "retail")
 
 
 def test_no_file_is_left_out() -> None:
     jobs = {path.stem for path in CONF.glob("*.yaml") if not path.stem.startswith("bench_")}
-    assert jobs == {"rollout", "reverify", "show", "evaluate", "evaluate_results"}
+    assert jobs == {"rollout", "reverify", "show", "evaluate", "evaluate_results", "build_tasks"}
     assert compose("evaluate_results", ResultsConfig, ["results=x.json"]).results == "x.json"
     jobs.remove("evaluate_results")  # of the same job
     assert all((CONF.parent / "jobs" / f"{name}.py").is_file() for name in jobs)

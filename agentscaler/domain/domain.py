@@ -93,10 +93,28 @@ class RuleLevel(StrEnum):
     TEXT_ONLY = "text_only"  # the database would let it happen; the verifier does not
 
 
+class Forbidden(_Frozen):
+    """Where a `text_only` rule forbids a call of one of these tools: a query that returns a row for it. `:name` is an argument, absent
+    ones NULL; `:speaker` is the key of the person who speaks, NULL where nobody is known. Asked before the call is made."""
+
+    tools: tuple[str, ...] = Field(min_length=1)
+    sql: str
+
+
 class Rule(_Frozen):
+    """`forbids` says of a text_only rule what its text says, as queries: tasks are made by them (what may be asked for, what has to be
+    refused); no agent is stopped by them."""
+
     name: str
     level: RuleLevel
     text: str
+    forbids: tuple[Forbidden, ...] = ()
+
+    @model_validator(mode="after")
+    def _only_words_forbid(self) -> Rule:
+        if self.forbids and self.level is RuleLevel.ENFORCED:
+            raise ValueError(f"rule {self.name}: forbids is for text_only rules; what is enforced, the database refuses")
+        return self
 
 
 class Columns(_Frozen):

@@ -26,8 +26,8 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_turns: int = Field(default=20, ge=1, description="assistant messages")
-    max_calls: int = Field(default=30, ge=1, description="tool calls, whatever became of them")
+    max_turns: int = Field(default=40, ge=1, description="assistant messages")
+    max_calls: int = Field(default=60, ge=1, description="tool calls, whatever became of them")
     max_invalid_calls: int = Field(default=4, ge=1, description="invalid or refused calls in a row")
     max_repeats: int = Field(default=3, ge=2, description="times that the very same message may come in a row")
     max_steps: int | None = Field(default=None, ge=1, description="messages, all results of one message's calls as one")

@@ -140,11 +140,23 @@ def read_chosen(output: AnyPath, chosen: Callable[[str], bool]) -> Iterator[Roll
 
 
 def write_tasks(path: AnyPath, tasks: Iterable[AnyTask]) -> None:
-    """In row groups of 1,000, as they come: neither writing nor reading holds all of them."""
+    """As they come: neither writing nor reading holds all of them."""
     remaining = iter(tasks)
+    batches = iter(lambda: [schema.task_row(task) for task in islice(remaining, TASK_ROWS)], [])
+    write_task_rows(path, (pa.Table.from_pylist(batch, schema.TASKS) for batch in batches))
+
+
+def write_task_rows(path: AnyPath, tables: Iterable[pa.Table]) -> None:
+    """Rows of other task files, in row groups of 1,000, however many rows each table has."""
     with replacing(path) as sink, pq.ParquetWriter(sink, schema.TASKS, **PARQUET) as writer:
-        while batch := [schema.task_row(task) for task in islice(remaining, TASK_ROWS)]:
-            writer.write_table(pa.Table.from_pylist(batch, schema.TASKS))
+        waiting = schema.TASKS.empty_table()
+        for table in tables:
+            waiting = pa.concat_tables([waiting, table.replace_schema_metadata(schema.TASKS.metadata)])
+            while waiting.num_rows >= TASK_ROWS:
+                writer.write_table(waiting.slice(0, TASK_ROWS))
+                waiting = waiting.slice(TASK_ROWS)
+        if waiting.num_rows:
+            writer.write_table(waiting)
 
 
 def task_batches(path: AnyPath, batch_rows: int = TASK_ROWS) -> Iterator[list[AnyTask]]:

@@ -99,9 +99,11 @@ TASKS = pa.schema(
         ("world_seed", _INT),
         ("intent", _TEXT),
         ("task", _TEXT),
+        ("split", _TEXT),  # train or held_out, by the domain; null where nobody has parted them
     ],
     metadata={**_META, b"agentscaler": b"tasks"},
 )
+_ADDED = ("split",)  # columns that files made before them lack, and may
 
 
 def to_table(rollouts: Sequence[Rollout]) -> pa.Table:
@@ -279,7 +281,7 @@ def _message(row: dict[str, Any]) -> Message:
     )
 
 
-def task_row(task: AnyTask) -> dict[str, Any]:
+def task_row(task: AnyTask, split: str | None = None) -> dict[str, Any]:
     return {
         "task_id": task.task_id,
         "task_digest": task.task_digest,
@@ -289,6 +291,7 @@ def task_row(task: AnyTask) -> dict[str, Any]:
         "world_seed": task.world_seed,
         "intent": task.intent,
         "task": canonical_json(task.model_dump(mode="json")),
+        "split": split,
     }
 
 
@@ -311,7 +314,8 @@ def task_from_row(row: dict[str, Any], where: str) -> AnyTask:
 
 
 def check_schema(schema: pa.Schema, wanted: pa.Schema, where: str) -> None:
-    """The same kind of file, the same version, the same columns; extra columns are foreign too."""
+    """The same kind of file, the same version, the same columns; extra columns are foreign too. What was added without a new version
+    (`_ADDED`) may be missing."""
     kind = (wanted.metadata or {})[b"agentscaler"].decode()
     metadata = schema.metadata or {}
     if metadata.get(b"agentscaler", b"").decode() != kind:
@@ -319,6 +323,7 @@ def check_schema(schema: pa.Schema, wanted: pa.Schema, where: str) -> None:
     version = metadata.get(b"schema_version", b"?").decode()
     if version != str(SCHEMA_VERSION):
         raise ShardError(f"{where}: schema version {version}, this program reads {SCHEMA_VERSION}")
-    if not schema.equals(wanted):
-        missing = sorted(set(wanted.names) ^ set(schema.names))
+    before = pa.schema([field for field in wanted if field.name not in _ADDED or field.name in schema.names])
+    if not schema.equals(before):
+        missing = sorted(set(before.names) ^ set(schema.names))
         raise ShardError(f"{where}: columns differ: {', '.join(missing) or 'types'}")

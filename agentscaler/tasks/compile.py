@@ -1,13 +1,15 @@
 """From written tasks to tasks: execute the reference, keep its end, prove soundness.
 
-Invariant: a `Task` comes out only where the reference ran clean (each call ok, or refused where that is expected), the end fits the
-kind, the scripted user can be asked for every fact, and every mutant of the design's soundness section is judged rightly. Anything
-else is a `TaskError` naming file, task and reason.
+Invariant: a `Task` comes out only where the reference ran clean (each call ok, or refused where that is expected, none forbidden by a
+rule in words), the end fits the kind, the scripted user can be asked for every fact, and every mutant of the design's soundness section
+is judged rightly. Anything else is a `TaskError` naming file, task and reason.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,7 +21,9 @@ from agentscaler.tasks.arguments import resolve
 from agentscaler.tasks.task import Ask, Call, Task, WrittenTask
 from agentscaler.users.scripted import asked_facts
 from agentscaler.verify.soundness.check import check_soundness
-from agentscaler.world.environment import CallResult
+from agentscaler.world.changeset import Diff
+from agentscaler.world.environment import CallResult, Environment
+from agentscaler.world.program import compile_domain
 from agentscaler.world.world import World
 
 
@@ -79,6 +83,8 @@ def execute(domain: Domain, written: WrittenTask) -> Task:
     resolved: list[Call] = []
     for number, call in enumerate(written.calls, 1):
         arguments = resolve(call.arguments, results)
+        if broken := _broken_rules(environment, domain, call.call, arguments):
+            raise TaskError(f"reference call {number} ({call.call}) breaks the rule {broken[0]}")
         result = environment.call("agent", call.call, arguments)
         wanted = Outcome.REFUSED if number in written.expected_refused else Outcome.OK
         if result.outcome is not wanted:
@@ -88,7 +94,18 @@ def execute(domain: Domain, written: WrittenTask) -> Task:
         results.append(result)
         resolved.append(Call(call=call.call, arguments=arguments))
     offences = environment.offences()
-    diff = environment.close()
+    return assemble(domain, written, environment.close(), resolved, offences)
+
+
+def assemble(
+    domain: Domain,
+    written: WrittenTask,
+    diff: Diff,
+    resolved: Sequence[Call],
+    offences: Sequence[str],
+    source: str = "written",
+) -> Task:
+    """The task of a reference that has run: `diff` is the end it led to, `resolved` the calls as they were made."""
     if offences:
         raise TaskError(f"after the reference an invariant is broken: {offences[0]}")
     if written.kind.must_not_write and diff:
@@ -102,7 +119,16 @@ def execute(domain: Domain, written: WrittenTask) -> Task:
         domain_fingerprint=domain.fingerprint,
         expected_diff=diff,
         expected_calls=tuple(resolved),
+        source=source,
     )
+
+
+def _broken_rules(environment: Environment, domain: Domain, tool: str, arguments: dict[str, Any]) -> list[str]:
+    """text_only rules that forbid the call whoever speaks. The database would let it happen."""
+    program = compile_domain(domain)
+    if tool not in program.forbidding or not program.tools[tool].validator.is_valid(arguments):
+        return []
+    return environment.forbidding(tool, arguments, None, whoever=True)
 
 
 def _check_asking(written: WrittenTask) -> None:

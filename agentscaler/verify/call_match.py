@@ -19,6 +19,7 @@ from agentscaler.messages import Message, Outcome, ToolCall
 from agentscaler.tasks.task import Answer, Task
 from agentscaler.verify.refusal import declines
 
+NOTHING_FOUND = ("", "[]", "{}", "null")
 _NUMBER_WORDS = [
     "zero",
     "one",
@@ -88,7 +89,7 @@ def _calls(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, Message | No
 
 
 def _found_something(result: Message | None) -> bool:
-    return result is not None and result.outcome is Outcome.OK and result.content not in ("", "[]", "{}", "null")
+    return result is not None and result.outcome is Outcome.OK and result.content not in NOTHING_FOUND
 
 
 def _outcome(result: Message | None) -> str:

@@ -79,6 +79,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self._copies: list[Copy] = []
+        self.seeded_offences: dict[str, str | None] = {}  # invariant -> what offends it in the image
 
     def take(self) -> Copy | None:
         with Shelf._lock:

@@ -77,6 +77,10 @@ class Program:
     clock_ms: int
     integer_ids: frozenset[str]
     write_tools: frozenset[str]
+    forbidding: dict[str, tuple[tuple[str, str], ...]]
+    """Tool -> (name of a text_only rule, the query that returns a row where it forbids a call)."""
+    invariant_reads: dict[str, dict[str, frozenset[str]]]
+    """Invariant -> table -> columns that it reads of it; none where it only counts rows."""
 
 
 def rows_of(db: apsw.Connection, table: Table) -> list[tuple[apsw.SQLiteValue, ...]]:
@@ -85,6 +89,7 @@ def rows_of(db: apsw.Connection, table: Table) -> list[tuple[apsw.SQLiteValue, .
     return db.execute(f'SELECT {columns} FROM "{table.name}" ORDER BY {order}').fetchall()
 
 
+SPEAKER = "speaker"  # the speaker's key, in the queries of text_only rules
 _VIRTUAL = (
     2  # pragma_table_xinfo's mark of a generated column that is not stored; the preupdate hook cannot step over it
 )
@@ -126,17 +131,46 @@ def _compile(domain: Domain) -> Program:
         build_schema(db, domain)
         tables = _tables(db, domain)
         tools = {tool.name: _compile_tool(db, domain, tool, tables) for tool in domain.tools}
+        invariant_reads = {}
         for invariant in domain.invariants:
             where = f"{domain.name}: invariant {invariant.name}"
-            if not guard.vet(db, invariant.sql, (), where, guard.READ_FUNCTIONS).readonly:
+            effects = guard.vet(db, invariant.sql, (), where, guard.READ_FUNCTIONS)
+            if not effects.readonly:
                 raise DomainError(f"{where}: writes; it may only look")
+            invariant_reads[invariant.name] = {
+                table: frozenset(column for name, column in effects.reads if name == table and column)
+                for table, _ in effects.reads
+            }
+        forbidding = _forbidding(db, domain)
         functions.register_recipe(db, 0, {})
         for index, step in enumerate(domain.seed.steps, 1):
             for _ in guard.vet_all(db, step, f"{domain.name}: seed step {index}", guard.RECIPE_FUNCTIONS):
                 pass
     integer_ids = frozenset(t.name for t in tables.values() if t.surrogate and t.types[t.surrogate].startswith("INT"))
     write_tools = frozenset(name for name, tool in tools.items() if tool.is_write)
-    return Program(domain, tables, tools, clock_ms, integer_ids, write_tools)
+    return Program(domain, tables, tools, clock_ms, integer_ids, write_tools, forbidding, invariant_reads)
+
+
+def _forbidding(db: apsw.Connection, domain: Domain) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Vetted: they look, and name nothing but the tool's parameters and `:speaker`."""
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    tools = {tool.name: tool for tool in domain.tools}
+    for rule in domain.policy:
+        for one in rule.forbids:
+            for name in one.tools:
+                where = f"{domain.name}: policy {rule.name}: forbids"
+                if name not in tools:
+                    raise DomainError(f"{where}: there is no tool {name}")
+                if SPEAKER in tools[name].parameters["properties"]:
+                    raise DomainError(
+                        f"{where}: {name} has a parameter {SPEAKER}, which means the person who speaks here"
+                    )
+                known = [*tools[name].parameters["properties"], SPEAKER]
+                effects = guard.vet(db, one.sql, known, f"{where} ({name})", guard.READ_FUNCTIONS)
+                if effects.writes or not effects.readonly:
+                    raise DomainError(f"{where} ({name}): writes; it may only look")
+                found[name] = (*found.get(name, ()), (rule.name, one.sql))
+    return found
 
 
 def _compile_tool(db: apsw.Connection, domain: Domain, tool: Tool, tables: dict[str, Table]) -> CompiledTool:

@@ -72,6 +72,11 @@ class World:
             _worlds[key] = cls.build(domain, seed)
         return _worlds[key]
 
+    @classmethod
+    def forget(cls, domain: Domain, seed: int) -> None:
+        """For whoever goes through many worlds and comes back to none: an image may have megabytes."""
+        _worlds.pop((domain.fingerprint, seed), None)
+
     @property
     def domain(self) -> Domain:
         return self.program.domain

@@ -25,6 +25,9 @@ BENCHES = {
     "soundness": Bench(
         "the verifier's error rates on held-out mutants, beside an independent oracle", "1 min a domain"
     ),
+    "tasks": Bench(
+        "tasks from walks, the whole path (walk, words, compile, soundness), and where the time goes", "1 min"
+    ),
     "loop": Bench("processor time a model call over all our actors, beside a bare aiohttp loop", "8 min"),
     "saturation": Bench("a job's tokens/s on real vLLM, beside the same prompts fed open-loop", "17 min"),
     "fleet": Bench("routing over up to 256 simulated replicas, beside four other policies", "2 to 9 min"),

@@ -57,7 +57,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _progress(done: int, total: int, mutants: int) -> None:
-    print(f"{done} of {total} tasks, {mutants} mutants", file=sys.stderr)
+    if done == total or done % max(1, total // 100) == 0:
+        print(f"{done} of {total} tasks, {mutants} mutants", file=sys.stderr)
 
 
 def _describe(rates: Rates) -> None:

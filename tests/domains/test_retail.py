@@ -287,3 +287,8 @@ def test_an_order_takes_stock_and_money_and_its_end_gives_them_back() -> None:
         assert environment.offences() == []
     assert next(environment.connection.execute(stock)) == before
     assert set(environment.close()) == {"orders", "order_lines", "payments", "cart_lines"}
+
+
+def test_a_world_whose_dice_give_somebody_two_cards_that_end_alike_is_built():
+    """With seed 24 they did, and there was no such world."""
+    assert World.build(load_domain("retail"), 24).digest

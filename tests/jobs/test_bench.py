@@ -49,6 +49,15 @@ def test_soundness_on_a_tasks_file(tmp_path: Path, capsys: pytest.CaptureFixture
     assert figures["false_pass"] == figures["false_fail"] == figures["noop_pass"] == 0
 
 
+def test_tasks_on_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks", "domains=[notes]", "tasks=30", "tasks_a_world=20"]) == 0
+    figures = last_line(capsys)
+    assert {"tasks_per_s", "notes_tasks_per_s", "walk_share", "soundness_share", "world_share"} <= figures.keys()
+    assert (figures["tasks"], figures["worlds"]) == (40, 2)
+    assert figures["tasks_per_s"] == figures["notes_tasks_per_s"]
+    assert 0.98 < sum(share for key, share in figures.items() if key.endswith("_share")) < 1.02  # type: ignore[misc]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -57,6 +66,8 @@ def test_soundness_on_a_tasks_file(tmp_path: Path, capsys: pytest.CaptureFixture
         (["world", "domain=notes", "num_writes=999"], "num_writes=999"),
         (["world", "domain=notes", "rounds=0"], "rounds"),
         (["world", "domain=notes", "+colour=red"], "colour"),
+        (["tasks", "domains=[nowhere]"], "nowhere"),
+        (["tasks", "tasks=0"], "tasks"),
     ],
 )
 def test_wrong_input_is_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

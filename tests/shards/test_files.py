@@ -4,7 +4,7 @@
 2. A file that is corrupt, truncated, foreign, of another kind or of another schema version is one line that names it.
 3. A file under its final name is complete; of an output, only what its manifest names is read.
 4. What is committed is known by id; a rollout in two shards is an error.
-5. Tasks are written and read as a stream.
+5. Tasks are written and read as a stream; files made before the column `split` are read as well.
 6. All of it on a store too.
 """
 
@@ -35,6 +35,7 @@ from agentscaler.shards.files import (
     shard_paths,
     task_batches,
     write_parquet,
+    write_task_rows,
     write_tasks,
 )
 from agentscaler.shards.manifest import EntryKind, Manifest
@@ -246,6 +247,31 @@ def test_tasks_stream(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_tasks(path, break_off())
     assert num_tasks(path) == 2500 and list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_of_other_task_files(tmp_path: Path) -> None:
+    tasks = [task for task, _ in played()][:45]
+    rows = [schema.task_row(task, "held_out") for task in tasks]
+    foreign = schema.TASKS.with_metadata({**(schema.TASKS.metadata or {}), b"unit": b"7"})
+    write_task_rows(tmp_path / "a.parquet", (pa.Table.from_pylist(rows, foreign) for _ in range(50)))
+    file = pq.ParquetFile(tmp_path / "a.parquet")
+    assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [1000, 1000, 250]
+    assert file.schema_arrow.equals(schema.TASKS, check_metadata=True)
+    assert read_tasks(tmp_path / "a.parquet") == tasks * 50
+    assert set(file.read(["split"])["split"].to_pylist()) == {"held_out"}
+    write_task_rows(tmp_path / "none.parquet", iter(()))
+    assert read_tasks(tmp_path / "none.parquet") == []
+
+
+def test_a_tasks_file_from_before_the_split(tmp_path: Path) -> None:
+    tasks = [task for task, _ in played()][:3]
+    old = schema.TASKS.remove(schema.TASKS.get_field_index("split"))
+    rows = [{name: schema.task_row(task)[name] for name in old.names} for task in tasks]
+    write_parquet(tmp_path / "old.parquet", rows, old)
+    assert read_tasks(tmp_path / "old.parquet") == tasks
+    write_parquet(tmp_path / "less.parquet", [], old.remove(0))
+    with pytest.raises(ShardError, match=r"less\.parquet: columns differ: task_id"):
+        read_tasks(tmp_path / "less.parquet")
 
 
 def test_on_a_store_too() -> None:

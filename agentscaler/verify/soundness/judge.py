@@ -1,12 +1,14 @@
 """Runs steps as one conversation in a fresh environment, and asks the verifier.
 
-Shared by `check` (may a task be kept?) and `rates` (how often does the verifier err?). Judges nothing itself.
+Shared by `check` (may a task be kept?), whose `rehearsal` has an environment of its own, and `rates` (how often does the verifier
+err?). Judges nothing itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -18,12 +20,12 @@ from agentscaler.tasks.task import Call, Say, Task
 from agentscaler.teachers.replay import closing_words
 from agentscaler.verify.funnel import verify
 from agentscaler.verify.soundness.tables import End
-from agentscaler.verify.verdict import Verdict
+from agentscaler.verify.verdict import Verdict, VerdictOutcome
 from agentscaler.world.changeset import Diff
 from agentscaler.world.environment import CallResult
 from agentscaler.world.world import World
 
-_NOT_RUN = CallResult(Outcome.INVALID_CALL, "null")
+NOT_RUN = CallResult(Outcome.INVALID_CALL, "null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,15 @@ class Played:
     stop_reason: StopReason = StopReason.USER_STOP
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A call that was made, its arguments in place, and what came of it."""
+
+    name: str
+    arguments: dict[str, Any]
+    result: CallResult
+
+
 class Judge:
     def __init__(self, world: World, task: Task):
         self.world, self.task = world, task
@@ -47,22 +58,41 @@ class Judge:
         longer be resolved is left out; what is said on the way the person answers by asking to go on."""
         environment = self.world.open()
         numbered: list[CallResult] = []  # one for every call, so that `$result` numbers stay right
-        results: list[CallResult] = []
-        messages = [Message("system", ""), Message("user", self.task.written.intent)]
+        made: list[Made | Say] = []
         for step in steps:
             if isinstance(step, Say):
-                messages += [Message("assistant", step.say), Message("user", "Please go on.")]
+                made.append(step)
                 continue
             try:
                 arguments = resolve(step.arguments, numbered)
             except TaskError:
-                numbered.append(_NOT_RUN)
+                numbered.append(NOT_RUN)
                 continue
-            result = environment.call("agent", step.call, arguments)
-            numbered.append(result)
+            numbered.append(environment.call("agent", step.call, arguments))
+            made.append(Made(step.call, arguments, numbered[-1]))
+        end = End.of(environment) if keep_end else None
+        net_keys = environment.net_keys()
+        return self.played(made, environment.close(), net_keys, closing, end)
+
+    def played(
+        self,
+        made: Sequence[Made | Say],
+        diff: Diff,
+        net_keys: tuple[str, ...],
+        closing: str | None = None,
+        end: End | None = None,
+    ) -> Played:
+        """What the rollout leaves behind in which this was done and said, and that ended so."""
+        messages = [Message("system", ""), Message("user", self.task.written.intent)]
+        results: list[CallResult] = []
+        for step in made:
+            if isinstance(step, Say):
+                messages += [Message("assistant", step.say), Message("user", "Please go on.")]
+                continue
+            result = step.result
             results.append(result)
-            name = f"call_{len(numbered)}"
-            call = ToolCall(name, step.call, orjson.dumps(arguments).decode())
+            name = f"call_{len(results)}"
+            call = ToolCall(name, step.name, orjson.dumps(step.arguments).decode())
             messages.append(Message("assistant", tool_calls=(call,)))
             messages.append(
                 Message(
@@ -70,11 +100,11 @@ class Judge:
                 )
             )
         messages.append(Message("assistant", closing_words(self.task) if closing is None else closing))
-        keys = environment.net_keys()
-        end = End.of(environment) if keep_end else None
-        diff = environment.close()
-        return Played(tuple(messages), tuple(results), diff, keys, end)
+        return Played(tuple(messages), tuple(results), diff, net_keys, end)
 
     def verdict(self, played: Played) -> Verdict:
         writes = self.world.program.write_tools
         return verify(self.task, played.messages, played.stop_reason, played.diff, played.net_keys, writes)
+
+    def accepts(self, played: Played) -> bool:
+        return self.verdict(played).outcome is VerdictOutcome.ACCEPTED

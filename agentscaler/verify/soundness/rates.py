@@ -7,7 +7,7 @@ the deliberately broken verifiers are caught. The same tasks, minimum and seed g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -35,6 +35,7 @@ from agentscaler.world.world import World
 
 OPERATORS = (*CALL_OPERATORS, *WORD_OPERATORS)
 RANDOM_CALLS_A_TASK = 5
+BATCHES_A_PROCESS = 8  # at least, so that no process is left alone with the last ones
 MAX_IDLE_DRAWS = 8  # in a row without a mutant that is new: the operator has no more for this task
 
 Progress = Callable[[int, int, int], None]
@@ -140,14 +141,22 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    domain: Domain
-    task: Task
-    others: tuple[Task, ...]
+class _Settings:
     num_mutants: int
     seed: int
     most: MostChanged
     broken: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Some tasks of one world, by their places among all of that world: what a world costs at its first use is paid once a batch."""
+
+    domain: Domain
+    world_tasks: tuple[Task, ...]
+    chosen: tuple[int, ...]
+    numbers: tuple[int, ...]  # of the chosen ones, among all tasks
+    settings: _Settings
 
 
 def measure(
@@ -161,63 +170,82 @@ def measure(
     """At least `minimum` mutants (fewer only where the operators find no more), evenly over the tasks. `domains` by fingerprint."""
     most = MostChanged.of(tasks)
     broken = frozenset(one.name for one in broken_verifiers(most) if any(one.applies(task) for task in tasks))
-    jobs = [
-        _Job(
-            domains[task.domain_fingerprint], task, _beside(task, tasks), -(-minimum // len(tasks)), seed, most, broken
-        )
-        for task in tasks
-    ]
-    total = Rates()
-    for number, part in enumerate(_each(jobs, processes), 1):
-        total.add(part)
+    settings = _Settings(-(-minimum // len(tasks)), seed, most, broken)
+    parts: dict[int, Rates] = {}
+    num_mutants = 0
+    for number, part in _each(_batches(domains, tasks, settings, processes), processes):
+        parts[number] = part
+        num_mutants += part.mutants
         if on_progress is not None:
-            on_progress(number, len(jobs), total.mutants)
+            on_progress(len(parts), len(tasks), num_mutants)
+    total = Rates()
+    for number in range(len(tasks)):  # in the order of the tasks, whoever was first
+        total.add(parts[number])
     return total
 
 
-def _each(jobs: Sequence[_Job], processes: int) -> Iterable[Rates]:
+def _batches(domains: Mapping[str, Domain], tasks: Sequence[Task], settings: _Settings, processes: int) -> list[_Batch]:
+    """World by world; the tasks of a single one are still enough for all processes."""
+    worlds: dict[tuple[str, int], list[int]] = {}
+    for number, task in enumerate(tasks):
+        worlds.setdefault((task.domain_fingerprint, task.world_seed), []).append(number)
+    size = -(-len(tasks) // (BATCHES_A_PROCESS * processes))
+    found = []
+    for (fingerprint, _), numbers in worlds.items():
+        world_tasks = tuple(tasks[number] for number in numbers)
+        for start in range(0, len(numbers), size):
+            chosen = tuple(range(start, min(start + size, len(numbers))))
+            found.append(_Batch(domains[fingerprint], world_tasks, chosen, tuple(numbers[c] for c in chosen), settings))
+    return found
+
+
+def _each(batches: Sequence[_Batch], processes: int) -> Iterator[tuple[int, Rates]]:
     if processes == 1:
-        yield from map(measure_task, jobs)
+        for batch in batches:
+            yield from _measure_batch(batch)
         return
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:  # a fork would copy locks of Arrow's threads
-        yield from pool.map(measure_task, jobs)
+        for measured in pool.map(_all_of_batch, batches):
+            yield from measured
 
 
-def _beside(task: Task, tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """Other tasks of the same world."""
-    world = (task.domain_fingerprint, task.world_seed)
-    return tuple(
-        one
-        for one in tasks
-        if (one.domain_fingerprint, one.world_seed) == world and one.task_digest != task.task_digest
-    )
+def _all_of_batch(batch: _Batch) -> list[tuple[int, Rates]]:
+    return list(_measure_batch(batch))
 
 
-def measure_task(job: _Job) -> Rates:
-    """The figures of one task; those of all add up."""
-    task = job.task
-    world = World.of(job.domain, task.world_seed)
-    material = Material(task, ground_of(world), job.others)
+def _measure_batch(batch: _Batch) -> Iterator[tuple[int, Rates]]:
+    for number, place in zip(batch.numbers, batch.chosen, strict=True):
+        task = batch.world_tasks[place]
+        others = tuple(one for one in batch.world_tasks if one.task_digest != task.task_digest)
+        yield number, measure_task(batch.domain, task, others, batch.settings)
+
+
+def measure_task(domain: Domain, task: Task, others: Sequence[Task], settings: _Settings) -> Rates:
+    """The figures of one task; those of all add up. `others` are of the same world."""
+    world = World.of(domain, task.world_seed)
+    material = Material(task, ground_of(world), others)
     judge = Judge(world, task)
     rates = Rates()
-    broken = [one for one in broken_verifiers(job.most) if one.name in job.broken]
+    broken = [one for one in broken_verifiers(settings.most) if one.name in settings.broken]
     rates.broken = {one.name: 0 for one in broken}
     reference = judge.play(material.calls, keep_end=True)
     assert reference.end is not None
     with Oracle(world.program, task, reference.end) as oracle:
-        for mutant in draw_mutants(material, job.num_mutants, Random(f"{job.seed}/{task.task_digest}")):
+        for mutant in draw_mutants(material, settings.num_mutants, Random(f"{settings.seed}/{task.task_digest}")):
             _judge(mutant, judge, oracle, broken, rates)
     for words in ("", "Done."):
         rates.noop_tried += 1
         rates.noop_pass += judge.verdict(judge.play([], closing=words)).outcome is VerdictOutcome.ACCEPTED
-    asyncio.run(_play_scripted(job, rates))
+    asyncio.run(_play_scripted(domain, task, settings.seed, rates))
     return rates
 
 
 def draw_mutants(material: Material, number: int, random: Random) -> list[Mutant]:
-    """Up to `number` different ones, the operators taking turns."""
+    """Up to `number` different ones, the operators taking turns; in an order by chance where there are fewer turns than operators, else
+    the last ones would never have theirs."""
     found: dict[str, Mutant] = {}
-    idle = dict.fromkeys(OPERATORS, 0)
+    order = random.sample(OPERATORS, len(OPERATORS)) if number < len(OPERATORS) else OPERATORS
+    idle = dict.fromkeys(order, 0)
     while idle and len(found) < number:
         for operator in list(idle):
             mutant = operator(material, random)
@@ -271,15 +299,15 @@ def _disagreement(task: Task, mutant: Mutant, verdict: Verdict, judgement: Judge
     return Disagreement(task.task_id, mutant.operator, words, by_verifier[:600].strip(), by_oracle[:600].strip())
 
 
-async def _play_scripted(job: _Job, rates: Rates) -> None:
+async def _play_scripted(domain: Domain, task: Task, seed: int, rates: Rates) -> None:
     """The real thing: the scripted teachers in whole conversations."""
     settings = PlaySettings(Limits(), VerifyMode.STATE, config_digest="")
     teachers: list[tuple[Teacher, int]] = [(NoopTeacher(), 1), (RandomCallTeacher(), RANDOM_CALLS_A_TASK)]
     users = ScriptedUsers()
     for teacher, times in teachers:
         for attempt in range(times):
-            item = work_item(job.task, attempt, teacher.identity, users.identity, job.seed)
-            rollout = (await play(item, job.domain, teacher, users, settings)).rollout
+            item = work_item(task, attempt, teacher.identity, users.identity, seed)
+            rollout = (await play(item, domain, teacher, users, settings)).rollout
             if rollout is None:
                 continue
             accepted = rollout.verdict.outcome is VerdictOutcome.ACCEPTED

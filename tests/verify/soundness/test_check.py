@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from agentscaler.errors import TaskError
 from agentscaler.tasks.compile import compile_shipped, compile_task
 from agentscaler.tasks.task import Call, Task, WrittenTask
 from agentscaler.verify.soundness.check import check_soundness
+from agentscaler.world import changeset
+from agentscaler.world.outline import Outliner
+from tests.world.tiny_domain import tiny, tool
 
 NOTES = load_domain("notes")
 
@@ -124,6 +128,31 @@ def test_an_answer_and_its_own_distractor() -> None:
         call("list_folders"), kind="read_only", must_tell=[{"type": "count", "value": 4, "distractors": [4]}]
     )
     assert "told the wrong count 4" in words
+
+
+def test_a_call_left_out_leaves_the_others_their_answers() -> None:
+    """Call 3 uses what call 2 answers, also where call 1 is left out."""
+    found = call("read_note", note="Garden plan")
+    again = call("move_note", note={"$result": [2, "title"]}, folder="Archive")
+    assert "leaving out call 1 (move_note) is accepted" in unsound(move("Garden plan", "Work"), found, again)
+
+
+def test_a_world_in_which_nothing_more_can_be_written() -> None:
+    once = tool("sort_out", do=["UPDATE books SET pages = 7 WHERE pages > 7"])
+    domain = tiny(once)
+    domain = domain.model_copy(update={"tools": (domain.tools[0], domain.tools[-1])})
+    assert "no stray write could be found to try" in unsound(call("sort_out"), domain=domain)
+
+
+def test_ends_that_the_diff_takes_for_equal_are_compared_by_their_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = changeset.canonical_diff
+
+    def keys_alone(*changes: Any) -> changeset.Diff:
+        return {table: [{**row, "columns": {}} for row in rows] for table, rows in whole(*changes).items()}
+
+    monkeypatch.setattr(changeset, "canonical_diff", keys_alone)
+    monkeypatch.setattr(Outliner, "outline", lambda *_: Counter())
+    assert "call 1 with title=" in unsound(call("create_note", title="Dentist", text="Monday", folder="Home"))
 
 
 def test_checking_is_deterministic() -> None:

@@ -75,6 +75,25 @@ def test_figures_are_flat_and_the_same_again_in_two_processes() -> None:
     assert rates_of(NOTES, tasks, 100, seed=1) != one
 
 
+def test_worlds_may_lie_in_any_order_among_the_tasks() -> None:
+    other = NOTES.model_copy(update={"description": "Another domain, for all that matters here."})
+    mine = compile_shipped("notes")[:4]
+    theirs = [task.model_copy(update={"domain_fingerprint": other.fingerprint}) for task in mine]
+    domains = {NOTES.fingerprint: NOTES, other.fingerprint: other}
+    by_turns = [task for pair in zip(mine, theirs, strict=True) for task in pair]
+    one = measure(domains, [*mine, *theirs], 160)
+    assert measure(domains, by_turns, 160) == measure(domains, by_turns, 160, processes=2) == one
+    assert one.mutants == 160
+
+
+def test_every_operator_has_its_turn_however_few_mutants_a_task_has() -> None:
+    rates = rates_of(NOTES, compile_shipped("notes"), 450)
+    assert rates.mutants == 450
+    silent = {name for name, counts in rates.operators.items() if not counts.mutants}
+    assert len(silent) <= 6 and "other_stop" not in silent
+    assert rates.false_pass == rates.false_fail == len(rates.oracle_errors) == 0
+
+
 def test_an_error_of_the_verifier_is_counted_and_worded() -> None:
     """The verifier is made to expect the end of another task."""
     tasks = {task.written.id: task for task in compile_shipped("notes")}
