@@ -113,7 +113,9 @@ class Rule(_Frozen):
     @model_validator(mode="after")
     def _only_words_forbid(self) -> Rule:
         if self.forbids and self.level is RuleLevel.ENFORCED:
-            raise ValueError(f"rule {self.name}: forbids is for text_only rules; what is enforced, the database refuses")
+            raise ValueError(
+                f"rule {self.name}: forbids is for text_only rules; what is enforced, the database refuses"
+            )
         return self
 
 

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from agentscaler.tasks.speech import Naming, Speech
-from agentscaler.tasks.words import fill
+from agentscaler.tasks.words import fill, slots_of
 from agentscaler.world.drawing import texts_of
 from agentscaler.world.program import SPEAKER
 from agentscaler.world.world import World
@@ -150,7 +150,7 @@ class Setting:
         if not namings:
             return None
         naming = random.choices(namings, [one.weight for one in namings])[0]
-        words = fill(random.choice(naming.words), {**self.speaker, **row}, random)
+        words = fill(random.choice(_sayable(naming, row)), {**self.speaker, **row}, random)
         return Named(words, tuple(row[one] for one in naming.by), naming.by)
 
     def _ask(self, sql: str, speaker: Any) -> list[Row]:
@@ -166,4 +166,9 @@ def _folded(value: Any) -> Any:
 
 
 def _is_said(naming: Naming, row: Row) -> bool:
-    return all(row.get(one) is not None for one in naming.by)
+    return all(row.get(one) is not None for one in naming.by) and bool(_sayable(naming, row))
+
+
+def _sayable(naming: Naming, row: Row) -> list[str]:
+    """The words that hold no column of this row that is NULL."""
+    return [words for words in naming.words if all(row.get(one, "") is not None for one in slots_of(words))]
