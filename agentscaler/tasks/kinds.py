@@ -55,7 +55,11 @@ def make_multi_goal(maker: Maker) -> Task:
     first = draw_wanted(maker, lambda wish: not wish.alone)
     goals = [first]
     keys = {about(*first[:2], maker.setting.speech.things)}
-    others = [wish for wish in maker.setting.speech.wishes if not wish.alone and wish is not first[0]]
+    others = [
+        wish
+        for wish in maker.setting.speech.wishes
+        if not wish.alone and wish.forbidden_by is None and wish is not first[0]
+    ]
     while len(goals) < number and others:
         wish = maker.choose(others, "wanted")
         others.remove(wish)

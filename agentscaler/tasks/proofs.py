@@ -27,7 +27,7 @@ def draw_wanted(
     purpose: str = "wanted",
 ) -> tuple[Wish, Row, Call]:
     """A wish that the database does and no rule forbids. `and_case` is asked first: it only looks."""
-    wishes = [wish for wish in maker.setting.speech.wishes if of(wish)]
+    wishes = [wish for wish in maker.setting.speech.wishes if wish.forbidden_by is None and of(wish)]
     if not wishes:
         raise Dropped("no wish is of this kind")
     wish = maker.choose(wishes, purpose)
