@@ -18,7 +18,7 @@ _GREETINGS = (
     "Hi!", "Hello,", "Hi there,", "Good morning.", "Hey,", "Good day,", "Hello!", "Hi,", "Morning!",
 )  # fmt: skip
 _FIRST_THEN = (
-    "And", "Also,", "On top of that,", "Second,", "Then", "One more:", "Another thing:", "And another thing:",
+    "And", "Also,", "On top of that,", "Then", "One more thing:", "Another thing:", "Besides,", "",
 )  # fmt: skip
 _LATER = (
     "Thanks. One more thing:", "Great. And then:", "Good.", "Lovely.", "Perfect. Also,", "Thank you.", "Okay.",
@@ -60,9 +60,11 @@ class Style:
 def open_with(
     requests: Sequence[str], identity: str | None, extras: Sequence[str], style: Style, random: Random
 ) -> str:
-    """The first message: greeting, who speaks, reasons, wishes."""
-    asked = [requests[0], *(_further(one, random) for one in requests[1:])]
-    parts = [*extras, *asked] if random.random() < 0.7 else [*asked, *extras]
+    """The first message: greeting, who speaks, reasons, wishes. Reasons stand beside the first wish, which they are for."""
+    starts = random.sample(_FIRST_THEN, len(requests) - 1)
+    further = [_further(start, one) for start, one in zip(starts, requests[1:], strict=True)]
+    first = [*extras, requests[0]] if random.random() < 0.7 else [requests[0], *extras]
+    parts = [*first, *further]
     if identity:
         parts = [*parts, identity] if style.name_last else [identity, *parts]
     if style.greets:
@@ -80,12 +82,11 @@ def _greeted(greeting: str, sentence: str) -> str:
     return f"{greeting} {small}" if small != sentence else f"{greeting[:-1]}. {sentence}"
 
 
-def _further(request: str, random: Random) -> str:
-    """A wish beside another."""
-    joined = random.choice(_FIRST_THEN) if random.random() < 0.75 else ""
-    if joined and joined[-1] not in ":," and not _can_follow(request):
-        joined = "And one more thing:"
-    return _joined(joined, request)
+def _further(start: str, request: str) -> str:
+    """A wish beside another. No start is used twice, for people notice that."""
+    if start and start[-1] not in ":," and not _can_follow(request):
+        start = "And now something else:" if start == "And" else "Next,"
+    return _joined(start, request)
 
 
 def say_later(requests: Sequence[str], random: Random) -> list[str]:

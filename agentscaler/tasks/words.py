@@ -68,8 +68,8 @@ def _day(value: Any, rest: str, random: Random) -> str:
     month, nth = _MONTHS[when.month - 1], ordinal(when.day)
     if rest == "week":
         return f"{_DAYS[when.weekday()]}, {month} {when.day}"
-    forms = [f"{month} {when.day}", f"{month} {nth}", f"{when.day} {month}", f"the {nth} of {month}"]
-    return random.choice([*forms, *forms, f"{_DAYS[when.weekday()]}, {month} {when.day}"])
+    often, rarely = f"{month} {when.day}", [f"{month} {nth}", f"the {nth} of {month}"]
+    return random.choice([often, often, often, *rarely, f"{_DAYS[when.weekday()]}, {month} {when.day}"])
 
 
 def _nth(value: Any, rest: str, random: Random) -> str:
@@ -83,8 +83,8 @@ def _birthday(value: Any, rest: str, random: Random) -> str:
     return random.choice(
         [
             f"{month} {when.day}, {when.year}",
+            f"{month} {when.day}, {when.year}",
             f"{when.day} {month} {when.year}",
-            str(value)[:10],
             f"the {ordinal(when.day)} of {month} {when.year}",
         ]
     )
