@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -20,8 +21,10 @@ _MONTHS = (
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
-def slots_of(words: str) -> set[str]:
-    return {match.group(1) for match in _SLOT.finditer(words)}
+@cache
+def slots_of(words: str) -> frozenset[str]:
+    """Asked again and again of the few hundred sentences of a speech."""
+    return frozenset(match.group(1) for match in _SLOT.finditer(words))
 
 
 def check_words(words: str) -> str | None:
