@@ -15,6 +15,7 @@ from typing import Literal
 from cluster.engine import check_answers, preflight
 from cluster.handles import Crew, InProcess, OnRay
 from cluster.parts import TeacherSpec, UserSpec, roles
+from cluster.ray_start import patient_start
 
 Choice = Literal["auto", "local", "in_process"]
 
@@ -37,7 +38,8 @@ def crew(choice: Choice) -> Iterator[Crew]:
         except ConnectionError:
             pass
     if not joined:
-        ray.init(address="local", include_dashboard=False, **settings)
+        with patient_start():
+            ray.init(address="local", include_dashboard=False, **settings)
     try:
         yield OnRay(spans_nodes=joined)
     finally:

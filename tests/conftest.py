@@ -58,15 +58,8 @@ def ray_head() -> Iterator[RayHead]:
     folder = Path(tempfile.mkdtemp(prefix="as-ray-", dir="/tmp"))  # short: Ray's sockets lie in it
     port, dashboard = free_port(), free_port()
     environment = dict(os.environ)
-    command = [
-        ray_command(),
-        "start",
-        "--head",
-        "--block",
-        "--node-ip-address=127.0.0.1",
-        f"--port={port}",
-        "--num-cpus=4",
-    ]
+    command = [*patient_ray(), "start", "--head", "--block", "--node-ip-address=127.0.0.1"]
+    command += [f"--port={port}", "--num-cpus=4"]
     command += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     command += [f"--dashboard-agent-listen-port={free_port()}", f"--temp-dir={folder}"]  # there may be other heads
     with (folder / "start.log").open("wb") as log:
@@ -89,6 +82,10 @@ def ray_command() -> str:
     return str(Path(sys.executable).with_name("ray"))
 
 
+def patient_ray() -> list[str]:
+    return [sys.executable, "-m", "cluster.ray_start"]
+
+
 def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
@@ -108,7 +105,7 @@ def smollm2_url(ray_head: RayHead) -> Iterator[str]:
     import ray
 
     from cluster.config import RolloutConfig
-    from cluster.handles import Needs, OnRay
+    from cluster.handles import Needs, OnRay, PartGone
     from cluster.teacher_server import TeacherServer
     from jobs.compose import compose
 
@@ -121,7 +118,8 @@ def smollm2_url(ray_head: RayHead) -> Iterator[str]:
     try:
         yield server.ask("start")
     finally:
-        server.ask("stop")
+        with contextlib.suppress(PartGone):  # a test has killed it
+            server.ask("stop")
         ray.shutdown()
 
 

@@ -156,7 +156,7 @@ class RayNodes:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start_node(self, options: list[str]) -> subprocess.Popen[bytes]:
-        command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--node-ip-address=127.0.0.1"]
+        command = [sys.executable, "-m", "cluster.ray_start", "start", "--block", "--node-ip-address=127.0.0.1"]
         command += [f"--num-cpus={self._num_cpus}", "--object-store-memory=200000000", "--include-log-monitor=false"]
         command += [f"--dashboard-agent-listen-port={_free_port()}", *options]
         with (self._folder / "start.log").open("ab") as log:

@@ -31,6 +31,7 @@ from cluster.config import DomainChoice, RolloutConfig
 from cluster.dispatcher import Progress
 from cluster.handles import OnRay
 from cluster.plan import TASKS_FILE, open_output, prepare
+from cluster.ray_start import patient_start
 from cluster.rollouts import Figures, JobFailed, run_rollouts
 from jobs.bench.actor_processes import DRIVER, OURS, RAY, ActorProcesses
 from jobs.bench.chat_server import ChatServer, serving
@@ -173,13 +174,15 @@ class GrowingCluster:
         import ray
         from ray.cluster_utils import Cluster
 
-        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        with patient_start():
+            self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         self._num_nodes = 1
         ray.init(address=self._cluster.address, log_to_driver=False, logging_level=logging.WARNING)
 
     def grow(self, number: int) -> None:
         while self._num_nodes < number:
-            self._cluster.add_node(num_cpus=1, include_dashboard=False)
+            with patient_start():
+                self._cluster.add_node(num_cpus=1, include_dashboard=False)
             self._num_nodes += 1
 
     def close(self) -> None:

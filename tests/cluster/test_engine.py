@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import socket
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from agentscaler.errors import ConfigError
-from cluster import smollm2
 from cluster.engine import EngineConfig, preflight
 from cluster.engine_process import EngineError, EngineProcess, last_words
 
@@ -94,35 +87,3 @@ def test_an_engine_that_dies_says_why_and_leaves_nothing(tmp_path: Path) -> None
     assert "Error: " in str(caught.value) and "\n" not in str(caught.value)
     assert engine.pid is None and not engine.healthy()
     engine.stop()
-
-
-def command_of(process: psutil.Process) -> str:
-    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed, or nobody has waited for it
-        return " ".join(process.cmdline())
-    return ""
-
-
-@pytest.mark.slow
-def test_the_server_dies_with_its_owner(tmp_path: Path) -> None:
-    smollm2.materialize()  # on a fresh machine the weights are converted first, half a minute in which no server runs
-    script = f"""
-        import threading
-        from pathlib import Path
-        from cluster.engine import EngineConfig
-        from cluster.engine_process import EngineProcess
-        engine = EngineProcess(EngineConfig(model="smollm2"), Path({str(tmp_path / "log")!r}))
-        threading.Timer(1.0, lambda: print(engine.pid, flush=True)).start()
-        engine.start()
-    """
-    owner = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
-    assert owner.stdout is not None
-    server = psutil.Process(int(owner.stdout.readline()))
-    deadline = time.monotonic() + 240
-    while not any("EngineCore" in command_of(one) for one in server.children(recursive=True)):
-        assert time.monotonic() < deadline, "no engine came up"
-        time.sleep(0.2)
-    tree = [server, *server.children(recursive=True)]
-    owner.send_signal(signal.SIGKILL)
-    owner.wait()
-    _, alive = psutil.wait_procs(tree, timeout=60)
-    assert not alive, "the server outlived its owner"

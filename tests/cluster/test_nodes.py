@@ -10,7 +10,7 @@ import contextlib
 import multiprocessing
 import os
 from asyncio.subprocess import DEVNULL
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,23 +24,18 @@ from cluster.config import RolloutConfig
 from cluster.dispatcher import Progress
 from cluster.handles import Crew, Needs, OnRay
 from cluster.plan import open_output, prepare, standing
+from cluster.ray_start import patient_start
 from cluster.rollouts import Figures, run_rollouts
 from cluster.serving import CONTROL_FILE
 from jobs.compose import compose, redacted_yaml
-from tests.conftest import ROOT, ray_command
+from tests.cluster.held import Holding
+from tests.cluster.place import Place
+from tests.conftest import ROOT, patient_ray
 
 pytestmark = pytest.mark.slow
 
 NODES, GPUS_A_NODE, CORES_ADDED = 3, 4, 8
-
-
-class Place:
-    """A part that says where it is."""
-
-    def node(self) -> str:
-        import ray
-
-        return ray.get_runtime_context().get_node_id()
+SEEN_S = 150.0  # for a node and an engine to come up on a machine that is full
 
 
 @dataclass
@@ -73,18 +68,19 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
 
 
 def live(folder: Path) -> Seen:
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}  # workers import `Place` from here
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}  # workers import parts from here
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    with patient_start():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     seen = Seen()
     try:
-        others = [cluster.add_node(num_cpus=2, num_gpus=GPUS_A_NODE) for _ in range(NODES - 1)]
+        with patient_start():
+            others = [cluster.add_node(num_cpus=2, num_gpus=GPUS_A_NODE) for _ in range(NODES - 1)]
         ray.init(address=cluster.address, log_to_driver=False)
-        crew = OnRay()
-        asyncio.run(look_around(crew, seen))
-        asyncio.run(play(crew, cluster, others, folder / "output", seen))
+        asyncio.run(look_around(OnRay(), seen))
+        asyncio.run(play(cluster, others, folder / "output", seen))
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -102,7 +98,7 @@ async def look_around(crew: Crew, seen: Seen) -> None:
     crew.release(slots)
 
 
-async def play(crew: Crew, cluster: Any, others: list[Any], output: Path, seen: Seen) -> None:
+async def play(cluster: Any, others: list[Any], output: Path, seen: Seen) -> None:
     import ray
 
     arguments = [
@@ -110,7 +106,7 @@ async def play(crew: Crew, cluster: Any, others: list[Any], output: Path, seen: 
         "teacher=sim",
         "teacher.replicas=2",
         "++teacher.engine.sim={turns_median: 3, turns_sigma: 0.3, output_median: 60, output_sigma: 0.3}",
-        "attempts=8",
+        "attempts=4",
         "cluster.workers=3",
         "cluster.concurrency=24",
         "cluster.shard_rollouts=40",
@@ -120,6 +116,7 @@ async def play(crew: Crew, cluster: Any, others: list[Any], output: Path, seen: 
     plan = prepare(config, output, redacted_yaml(config))
     epoch = open_output(plan)
     seen.planned = plan.num_tasks * plan.attempts
+    released = output.with_name("released")  # the job does not get beyond its middle before the new node has its engine
     changing: asyncio.Task[None] | None = None
     finished = 0
 
@@ -128,17 +125,20 @@ async def play(crew: Crew, cluster: Any, others: list[Any], output: Path, seen: 
         seen.finished_at_kill = finished
         await asyncio.to_thread(cluster.remove_node, others[0], allow_graceful=False)
         line = ["start", f"--address={cluster.address}", f"--num-cpus={CORES_ADDED}", "--block"]
-        added = await asyncio.create_subprocess_exec(ray_command(), *line, stdout=DEVNULL, stderr=DEVNULL)
+        added = await asyncio.create_subprocess_exec(*patient_ray(), *line, stdout=DEVNULL, stderr=DEVNULL)
         try:
-            while True:
-                if any(one["Alive"] and one["Resources"].get("CPU") == CORES_ADDED for one in ray.nodes()):
-                    break
-                await asyncio.sleep(0.5)
-            seen.finished_at_added = finished
-            (output / CONTROL_FILE).write_text("replicas: 3\n")
-            while True:
-                seen.engine_on_added |= has_child(added.pid, "cluster.sim_engine")
-                await asyncio.sleep(0.5)
+            async with asyncio.timeout(SEEN_S):
+                await until(
+                    lambda: any(one["Alive"] and one["Resources"].get("CPU") == CORES_ADDED for one in ray.nodes())
+                )
+                seen.finished_at_added = finished
+                (output / CONTROL_FILE).write_text("replicas: 3\n")
+                await until(lambda: has_child(added.pid, "cluster.sim_engine"))
+                seen.engine_on_added = True
+            released.touch()
+            await asyncio.Event().wait()  # the node stays until the job is over
+        except TimeoutError:
+            released.touch()  # so that the job ends, and the test says what was not seen
         finally:
             added.terminate()
             await added.wait()
@@ -150,7 +150,7 @@ async def play(crew: Crew, cluster: Any, others: list[Any], output: Path, seen: 
         if finished >= seen.planned // 10 and changing is None:
             changing = asyncio.create_task(change_nodes())
 
-    await run_rollouts(plan, epoch, config, crew, on_tick)
+    await run_rollouts(plan, epoch, config, Holding(released), on_tick)
     assert changing is not None
     changing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -159,6 +159,11 @@ async def play(crew: Crew, cluster: Any, others: list[Any], output: Path, seen: 
     manifest = Manifest(output)
     manifest.entries()
     seen.rows = sum(entry.rows for entry in manifest.named(EntryKind.SHARD))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - of other processes
+        await asyncio.sleep(0.2)
 
 
 def has_child(process: int, words: str) -> bool:
@@ -180,7 +185,7 @@ def test_parts_are_spread_over_the_nodes(seen: Seen) -> None:
 def test_a_killed_node_loses_nothing(seen: Seen) -> None:
     assert 0 < seen.finished_at_kill < seen.planned
     assert seen.restarts > 0, "the node that was killed held nothing"
-    assert seen.finished_at_added < seen.planned
+    assert 0 < seen.finished_at_added < seen.planned
     assert seen.engine_on_added
     assert seen.accounted == seen.planned
     assert seen.rows == seen.planned

@@ -258,7 +258,7 @@ def test_on_ray_the_same_comes_out_and_a_dead_worker_is_replaced(ray_here: None,
         )
         for name, order in plan.orders.items()
     }
-    write_chosen(plan, build(plan, makers(OnRay(), orders, "auto", dies_once), lambda progress, seconds: None))
+    write_chosen(plan, build(plan, makers(OnRay(), orders, 1, dies_once), lambda progress, seconds: None))
     assert (tmp_path / "died-2").exists()
     here = plan_of(tmp_path / "here", 60, "one", "two")
     write_chosen(here, build(here, makers(InProcess(), here.orders, "auto", unit), lambda progress, seconds: None))

@@ -71,7 +71,7 @@ def test_both_sides_send_the_same_requests() -> None:
 
 @pytest.mark.slow
 def test_on_ray(tmp_path: Path) -> None:
-    figures = run_bench("loop", tmp_path, "domain=notes", "in_flight=[8]", "rounds=1", "rollouts=60")
+    figures = run_bench("loop", tmp_path, "domain=notes", "in_flight=[8]", "rounds=1", "rollouts=32")
     for number in (8,):
         ours, floor = figures[f"cpu_ms_per_call_{number}"], figures[f"floor_cpu_ms_per_call_{number}"]
         assert ours > 0 and floor > 0

@@ -45,7 +45,7 @@ def test_wrong_input_is_one_line(key: str, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.slow
 def test_a_small_volume(tmp_path: Path) -> None:
-    figures = run_bench("volume", tmp_path, "num_rollouts=2000", "num_tasks=1000")
+    figures = run_bench("volume", tmp_path, "num_rollouts=2000", "num_tasks=1000", "workers=1")
     assert figures["committed"] == figures["num_rollouts"] == 2000
     assert figures["rollouts_per_s"] > 0
     for name, moment in itertools.product(("driver", "committer", "dispatcher", "worker"), ("100k", "1m")):

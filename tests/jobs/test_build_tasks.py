@@ -211,7 +211,7 @@ def test_a_model_writes_the_openings_where_it_says_the_same(run_job: RunJob, tmp
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
