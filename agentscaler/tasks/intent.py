@@ -141,7 +141,7 @@ _COMMON = frozenset([
     "which", "who", "how", "why", "put", "add", "change", "move", "cancel", "book", "send", "set", "take", "give", "make", "get", "let",
     "return", "exchange", "order", "remove", "show", "tell", "if", "in", "on", "at", "for", "from", "to", "with", "about", "after",
     "before", "since", "because", "so", "no", "not", "need", "want", "looking", "just", "also", "another", "one", "two", "three", "any",
-    "some", "all", "as", "would've", "we'd", "we'll", "we're", "we've", "it's", "that's", "there's", "what's", "something", "someone",
+    "new", "some", "all", "as", "would've", "we'd", "we'll", "we're", "we've", "it's", "that's", "there's", "what's", "something", "someone",
     "somebody", "nothing", "everything", "today", "tomorrow", "yesterday", "tonight", "rather", "instead", "actually", "sorry",
     "thanks", "thank", "kindly", "correct", "update", "switch", "swap", "upgrade", "downgrade", "refund", "replace", "bring", "push",
     "pass", "leave", "share", "stop", "delete", "tag", "untag", "create", "write", "rename", "find", "look", "read", "keep", "both",
