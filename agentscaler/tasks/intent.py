@@ -141,11 +141,11 @@ _COMMON = frozenset([
     "which", "who", "how", "why", "put", "add", "change", "move", "cancel", "book", "send", "set", "take", "give", "make", "get", "let",
     "return", "exchange", "order", "remove", "show", "tell", "if", "in", "on", "at", "for", "from", "to", "with", "about", "after",
     "before", "since", "because", "so", "no", "not", "need", "want", "looking", "just", "also", "another", "one", "two", "three", "any",
-    "new", "some", "all", "as", "would've", "we'd", "we'll", "we're", "we've", "it's", "that's", "there's", "what's", "something", "someone",
+    "some", "all", "as", "would've", "we'd", "we'll", "we're", "we've", "it's", "that's", "there's", "what's", "something", "someone",
     "somebody", "nothing", "everything", "today", "tomorrow", "yesterday", "tonight", "rather", "instead", "actually", "sorry",
     "thanks", "thank", "kindly", "correct", "update", "switch", "swap", "upgrade", "downgrade", "refund", "replace", "bring", "push",
     "pass", "leave", "share", "stop", "delete", "tag", "untag", "create", "write", "rename", "find", "look", "read", "keep", "both",
-    "whatever", "next", "last", "this's", "once", "while", "until", "during", "lately", "recently", "unfortunately", "sadly",
+    "whatever", "new", "next", "last", "this's", "once", "while", "until", "during", "lately", "recently", "unfortunately", "sadly",
     "honestly", "frankly", "apparently", "quick", "quickly", "sure", "okay", "ok", "well", "yes", "right", "now", "then", "first",
     "second", "third", "finally",
 ])  # fmt: skip
