@@ -21,9 +21,8 @@ _FIRST_THEN = (
     "And", "Also,", "On top of that,", "Then", "One more thing:", "Another thing:", "Besides,", "",
 )  # fmt: skip
 _LATER = (
-    "Thanks. One more thing:", "Great. And then:", "Good.", "Lovely.", "Perfect. Also,", "Thank you.", "Okay.",
-    "And while I have you:", "Super, thanks.", "All right. Next:", "Wonderful. There is something else:", "Thanks! Before I forget:",
-    "Fine.", "Great, thank you.",
+    "Thanks. One more thing:", "Great.", "Good.", "Thank you.", "Okay.", "While I have you:", "Super, thanks.", "All right.",
+    "Thanks! Before I forget:", "Fine.", "Great, thank you.", "Okay, thanks. Also,", "Perfect, thanks.",
 )  # fmt: skip
 _CLOSINGS = (
     "Thanks!", "Thank you.", "Thanks a lot.", "Many thanks.", "Thanks in advance!", "Cheers.", "That would be great.",
