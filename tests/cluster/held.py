@@ -16,7 +16,8 @@ class Held(Dispatcher):
         self._released = Path(released)
 
     def _share(self) -> int:
-        held = 2 * self._progress.finished >= self._progress.planned and not self._released.exists()
+        # What is left, not what is finished: another epoch's dispatcher counts only what was finished in its own time.
+        held = 2 * self._progress.remaining <= self._progress.planned and not self._released.exists()
         return 0 if held else super()._share()
 
 

@@ -161,9 +161,9 @@ def test_a_killed_fetch_leaves_nothing_that_counts_and_the_next_goes_on(tmp_path
     wait_for_reads(tmp_path, 1)
     waiter = start(url, cache)  # it takes over when the first is gone
     wait_for_reads(tmp_path, 3)  # two files whole, the third half
+    at_kill = files_read(tmp_path)  # before: once it is gone the other reads on at once
     killed.send_signal(signal.SIGKILL)
     killed.wait(60)
-    at_kill = files_read(tmp_path)
     assert [path.name for path in cache.iterdir() if path.is_dir() and not path.name.endswith(".partial")] == []
     folder = finish(waiter)
     assert holds_model(folder)
