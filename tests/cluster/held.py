@@ -1,4 +1,4 @@
-"""A dispatcher that lets nothing start from the middle of the job on, until a file is there: what a test waits for comes before the end."""
+"""A dispatcher that hands out half of a job and no more, until a file is there: what a test waits for comes before the end."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.dispatcher import Dispatcher
+from cluster.dispatcher import Dispatcher, _Worker
 from cluster.handles import NOTHING, Handle, Needs, OnRay
+from cluster.task_queue import Entry
 
 
 class Held(Dispatcher):
@@ -15,10 +16,13 @@ class Held(Dispatcher):
         super().__init__(*args)
         self._released = Path(released)
 
-    def _share(self) -> int:
-        # What is left, not what is finished: another epoch's dispatcher counts only what was finished in its own time.
-        held = 2 * self._progress.remaining <= self._progress.planned and not self._released.exists()
-        return 0 if held else super()._share()
+    def _lease(self, worker: _Worker, room: int) -> list[Entry]:
+        """By what is handed out, not by what is finished: a worker may play many before one of them counts as finished."""
+        if not self._released.exists():
+            progress = self._progress
+            handed_out = progress.planned - progress.remaining + sum(len(one.leased) for one in self._workers.values())
+            room = min(room, max(0, progress.planned // 2 - handed_out))
+        return super()._lease(worker, room)
 
 
 class Holding(OnRay):

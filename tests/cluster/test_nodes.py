@@ -51,6 +51,7 @@ class Seen:
     finished_at_added: int = 0
     restarts: int = 0
     engine_on_added: bool = False
+    gave_up: str = ""
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,8 @@ async def play(cluster: Any, others: list[Any], output: Path, seen: Seen) -> Non
                 seen.engine_on_added = True
             released.touch()
             await asyncio.Event().wait()  # the node stays until the job is over
-        except TimeoutError:
+        except TimeoutError as error:
+            seen.gave_up = repr(error)
             released.touch()  # so that the job ends, and the test says what was not seen
         finally:
             added.terminate()
