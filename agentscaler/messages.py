@@ -5,8 +5,10 @@ Owns `Message` and its parts. A message is frozen; `arguments` of a call is the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 from typing import Any, Literal
 
 
@@ -50,6 +52,17 @@ class Message:
     prefix_break: bool = False
     usage: Usage | None = None
     latency_s: float | None = None
+
+
+def calls_with_results(messages: Sequence[Message]) -> Iterator[tuple[Message, ToolCall, Message | None]]:
+    """Each call with the message that makes it and its result, None where the conversation ended before it ran. Some servers number
+    their calls anew each turn: a result belongs to the turn right before it."""
+    for place, message in enumerate(messages):
+        if not message.tool_calls:
+            continue
+        results = {one.tool_call_id: one for one in takewhile(lambda one: one.role == "tool", messages[place + 1 :])}
+        for call in message.tool_calls:
+            yield message, call, results.get(call.id)
 
 
 def to_chat(message: Message, keep_reasoning: bool, reasoning_field: str = "reasoning") -> dict[str, Any]:

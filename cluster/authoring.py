@@ -1,7 +1,8 @@
 """A fleet writes what people say: every chosen task's opening is asked of a model, and stands where it says the same (`tasks.author`).
 
-In the driver: it only waits for answers. What was answered is kept in `authored/`, a file a batch, so that an interrupted job asks only for
-the rest; a task whose words were not kept is not asked again.
+In the driver: it only waits for answers. What was answered is kept in `authored/`, a file a batch, so that an interrupted job loses no more
+than its open batch. A task whose words were not kept is not asked again; one that no model answered is. A whole batch without an answer
+stops the job: the grammar's words are not what was asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from agentscaler.domain.domain import Domain
 from agentscaler.shards.files import encode_parquet, read_table
 from agentscaler.shards.schema import SCHEMA_VERSION
 from agentscaler.shards.storage import AnyPath, list_files, write_bytes_atomic
-from agentscaler.tasks.author import Author, AuthorConfig
+from agentscaler.tasks.author import MODEL_FAULT, Author, AuthorConfig
 from agentscaler.tasks.task import Task
 from agentscaler.teachers.endpoint import EndpointTeacherConfig
 from agentscaler.teachers.http import ChatEndpoint
@@ -29,6 +30,7 @@ from agentscaler.teachers.routing import Load, Router
 from cluster.fleet import Fleet
 from cluster.handles import Crew
 from cluster.parts import ModelSpec
+from cluster.serving import JobFailed
 
 AUTHORED = "authored"
 BATCH = 256  # tasks a file
@@ -139,6 +141,8 @@ async def _ask(
                 return task.task_digest, found.intent, found.reason
 
             answers = [await answer for answer in asyncio.as_completed([one(task) for task in batch])]
+            if all(reason.startswith(MODEL_FAULT) for _, _, reason in answers):
+                raise JobFailed(f"author={config.model}: none of {len(batch)} tasks was answered: {answers[0][2]}")
             rows = [
                 {"task_digest": name, "intent": intent, "reason": reason} for name, intent, reason in sorted(answers)
             ]
@@ -170,7 +174,8 @@ def _read(output: AnyPath) -> dict[str, tuple[str | None, str]]:
     found: dict[str, tuple[str | None, str]] = {}
     for name in sorted(list_files(output / AUTHORED)):
         table = read_table(output / AUTHORED / name, SCHEMA)
-        found.update({row["task_digest"]: (row["intent"], row["reason"]) for row in table.to_pylist()})
+        rows = (row for row in table.to_pylist() if not row["reason"].startswith(MODEL_FAULT))
+        found.update({row["task_digest"]: (row["intent"], row["reason"]) for row in rows})
     return found
 
 

@@ -230,8 +230,9 @@ def run_label(config: EvaluateConfig, plan: Plan) -> str:
 
 
 def comparison_key(config: EvaluateConfig, plan: Plan) -> str:
-    """Names what may be compared: the same tasks under the same limits. Who plays may differ."""
-    return digest([config.benchmark.name, tasks_digest(plan), config.limits.model_dump(mode="json")])
+    """Names what may be compared: the same tasks under the same limits, judged in the same mode. Who plays may differ."""
+    limits = config.limits.model_dump(mode="json")
+    return digest([config.benchmark.name, tasks_digest(plan.tasks_path), config.verify.value, limits])
 
 
 def export(plan: Plan, limits: Limits) -> None:

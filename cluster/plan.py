@@ -7,10 +7,11 @@ Neither holds the tasks: they are streamed from where they lie to tasks.parquet 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
+from typing import Any
 
 import numpy as np
 import yaml
@@ -94,10 +95,7 @@ def prepare(config: RolloutConfig, output: AnyPath, config_text: str, source: Ta
         raise ConfigError(
             f"cluster.journal=true: output={output} is an object store, and a journal is a file that grows"
         )
-    if output.exists():
-        if not output.is_dir():
-            raise ConfigError(f"output={output}: is a file, not a folder")
-        _check_output(config, plan)
+    _check_output(config, plan)
     return plan
 
 
@@ -166,24 +164,32 @@ def _digests(tasks_path: AnyPath) -> list[str]:
     return read_table(tasks_path, schema.TASKS, ["task_digest"])["task_digest"].to_pylist()
 
 
-def _check_output(config: RolloutConfig, plan: Plan) -> None:
-    """ConfigError where the folder belongs to something else."""
-    output = plan.output
+def check_folder(output: AnyPath, shape_of: Callable[[Any], dict[str, Any]], now: dict[str, Any]) -> None:
+    """ConfigError where the folder belongs to something else than what is `now` asked for. `shape_of` what a config.yaml holds: what of
+    it may not differ; raises ValueError where it is another job's."""
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise ConfigError(f"output={output}: is a file, not a folder")
     file = output / CONFIG_FILE
     if not file.is_file():
         if any(not path.name.endswith(".tmp") for path in output.iterdir()):
             raise ConfigError(f"output={output}: is not empty, and no output of this job ({CONFIG_FILE} is missing)")
         return
     try:
-        before = type(config).model_validate(yaml.safe_load(file.read_text())).shape()
+        before = shape_of(yaml.safe_load(file.read_text()))
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"output={output}: {CONFIG_FILE} is not this job's: {str(error).splitlines()[0]}") from None
-    now = config.shape()
     for key in sorted({*before, *now}):
         if before.get(key) != now.get(key):
             raise ConfigError(
                 f"output={output}: holds another configuration: {key} was {before.get(key)}, is {now.get(key)}"
             )
+
+
+def _check_output(config: RolloutConfig, plan: Plan) -> None:
+    output = plan.output
+    check_folder(output, lambda before: type(config).model_validate(before).shape(), config.shape())
     if plan.tasks_path.is_file():
         for task, there in zip_longest(plan.tasks(), _digests(plan.tasks_path)):
             if task is None or task.task_digest != there:
@@ -201,9 +207,9 @@ def read_output(output: AnyPath) -> tuple[dict[str, AnyTask], dict[str, AnyDomai
     return tasks, read_domains(output / DOMAINS_FILE)
 
 
-def tasks_digest(plan: Plan) -> str:
-    """Names the tasks of a job, for lineage."""
-    return digest(_digests(plan.tasks_path))
+def tasks_digest(tasks_path: AnyPath) -> str:
+    """Names the tasks of a file, for lineage: what one job has as output another has as input."""
+    return digest(_digests(tasks_path))
 
 
 def describe(config: RolloutConfig) -> dict[str, str]:

@@ -68,7 +68,12 @@ class Report:
             return self
         self._send("config", self._plan.config_text)
         self._send(
-            "dataset", "tasks", tasks_digest(self._plan), str(self._plan.tasks_path), self._plan.num_tasks, "input"
+            "dataset",
+            "tasks",
+            tasks_digest(self._plan.tasks_path),
+            str(self._plan.tasks_path),
+            self._plan.num_tasks,
+            "input",
         )
         return self
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from cluster.engine import check_answers, preflight
 from cluster.handles import Crew, InProcess, OnRay
-from cluster.parts import TeacherSpec, UserSpec, roles
+from cluster.parts import ModelSpec
 from cluster.ray_start import patient_start
 
 Choice = Literal["auto", "local", "in_process"]
@@ -46,9 +46,9 @@ def crew(choice: Choice) -> Iterator[Crew]:
         ray.shutdown()
 
 
-def preflight_here(teacher: TeacherSpec, user: UserSpec) -> None:
+def preflight_here(*specs: ModelSpec) -> None:
     """Find what cannot work on this machine before anything is written. On several nodes each server checks its own."""
-    for spec in roles(teacher, user).values():
+    for spec in specs:
         if spec.engine is not None and num_nodes() == 1:
             preflight(spec.engine)
         for url in spec.base_urls:

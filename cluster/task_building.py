@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
 from pydantic import Field, field_validator
 
-from agentscaler.domain.store import load_domain, shipped_domains, write_domains
+from agentscaler.domain.store import load_domain, read_domains, shipped_domains, write_domains
 from agentscaler.errors import ConfigError
 from agentscaler.shards import schema
 from agentscaler.shards.files import read_table, write_task_rows
@@ -39,7 +38,7 @@ from agentscaler.tasks.units import Unit, UnitOrder, read_unit, unit_file
 from agentscaler.world.program import compile_domain
 from cluster.authoring import Authored, AuthorSpec, reworded
 from cluster.config import ClusterConfig, TrackingConfig, _Frozen, flatten
-from cluster.plan import CONFIG_FILE, TASKS_FILE
+from cluster.plan import CONFIG_FILE, TASKS_FILE, check_folder
 from cluster.unit_makers import MakeAll
 
 log = logging.getLogger(__name__)
@@ -191,25 +190,13 @@ def _domain_places(domains: str | tuple[str, ...]) -> list[tuple[str, str | None
 
 
 def _check_output(plan: BuildPlan) -> None:
-    """ConfigError where the folder belongs to something else."""
-    output, file = plan.output, plan.output / CONFIG_FILE
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise ConfigError(f"output={output}: is a file, not a folder")
-    if not file.is_file():
-        if any(not path.name.endswith(".tmp") for path in output.iterdir()):
-            raise ConfigError(f"output={output}: is not empty, and no output of this job ({CONFIG_FILE} is missing)")
-        return
-    try:
-        before = BuildTasksConfig.model_validate(yaml.safe_load(file.read_text())).shape()
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"output={output}: {CONFIG_FILE} is not this job's: {str(error).splitlines()[0]}") from None
-    now = plan.config.shape()
-    for key in sorted({*before, *now}):
-        if before.get(key) != now.get(key):
+    output = plan.output
+    check_folder(output, lambda before: BuildTasksConfig.model_validate(before).shape(), plan.config.shape())
+    if (output / DOMAINS_FILE).is_file():
+        there = set(read_domains(output / DOMAINS_FILE))
+        if there != {order.domain.fingerprint for order in plan.orders.values()}:
             raise ConfigError(
-                f"output={output}: holds another configuration: {key} was {before.get(key)}, is {now.get(key)}"
+                f"output={output}: holds tasks of other domains, or one has changed since: choose another output"
             )
 
 

@@ -14,7 +14,7 @@ from agentscaler.canonical import digest
 from agentscaler.shards.storage import AnyPath, write_bytes_atomic, write_text
 from agentscaler.tasks.selection import Drop, Sketch, median
 from agentscaler.tasks.task import Kind
-from cluster.plan import TASKS_FILE
+from cluster.plan import TASKS_FILE, tasks_digest
 from cluster.report import SUMMARY_FILE
 from cluster.task_building import BuildPlan, Built, Progress
 from cluster.task_building_figures import DRAWN, LONG_CALLS, to_png, words
@@ -72,6 +72,8 @@ class BuildReport:
 
 
 def summarise(plan: BuildPlan, built: Built) -> dict[str, Any]:
+    """Figures of the whole folder, once tasks.parquet is written. `tasks_per_s`: made and proven, before selection, per second of
+    processor time (`processor_s`)."""
     records = [unit.record for one in built.yields.values() for unit in one.units]
     made = {name: one.sketches for name, one in built.yields.items()}
     kept = {name: [made[name][place] for place in places] for name, places in built.chosen.items()}
@@ -117,7 +119,7 @@ def summarise(plan: BuildPlan, built: Built) -> dict[str, Any]:
         "worlds": {name: len(one.units) for name, one in built.yields.items()},
         "broken_worlds": sum(record.broken is not None for record in records),
         "spent": sorted(name for name, one in built.yields.items() if one.is_spent),
-        "tasks_digest": digest([sketch.task.hex() for sketch in tasks]),
+        "tasks_digest": tasks_digest(plan.output / TASKS_FILE),
         "output": str(plan.output),
         "config_digest": digest(plan.config.shape()),
     }

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from cluster.authoring import author_all
 from cluster.handles import Crew
-from cluster.session import crew
+from cluster.session import crew, preflight_here
 from cluster.task_building import (
     BuildPlan,
     BuildTasksConfig,
@@ -41,6 +41,8 @@ def main(arguments: list[str]) -> int:
 def _start(config: BuildTasksConfig) -> int:
     plan = prepare(config, output_folder("build_tasks", config.output, config.output_root), redacted_yaml(config))
     with crew(config.cluster.kind) as hands, _terminated_like_interrupted():
+        if config.author.kind != "none":
+            preflight_here(config.author)
         open_output(plan)
         return _run(plan, hands)
 

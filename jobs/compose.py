@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -54,7 +55,8 @@ def to_plain(tree: DictConfig) -> dict[str, Any]:
 
 def help_text(job: str) -> str:
     """The groups with their choices, then every key with its default and comment."""
-    lines = [f"python -m jobs.{job.replace('_', ' ', 1)} group=choice key=value …", "", "Groups:"]
+    command = {"evaluate_results": "evaluate results=<file>"}.get(job, re.sub("^bench_", "bench ", job))
+    lines = [f"python -m jobs.{command} group=choice key=value …", "", "Groups:"]
     defaults = (CONF / f"{job}.yaml").read_text()
     for group in sorted(path for path in CONF.iterdir() if path.is_dir() and f"- {path.name}:" in defaults):
         choices = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))

@@ -64,12 +64,15 @@ def _bar_or_lines(what: str) -> Iterator[Callable[[int, int, bool, str], None]]:
 
             yield draw_live
         return
-    last = [0.0]
+    drawn_at, had_ended = -math.inf, False
 
     def draw_lines(done: int, planned: int, ended: bool, text: str) -> None:
-        if time.monotonic() - last[0] > LINE_S or (ended and last[0] != math.inf):
-            last[0] = math.inf if ended else time.monotonic()
+        """An end is drawn once; what is planned may grow after it, and then goes on."""
+        nonlocal drawn_at, had_ended
+        if (ended and not had_ended) or (not ended and time.monotonic() - drawn_at > LINE_S):
+            drawn_at = time.monotonic()
             log.info("%d/%d %s", done, planned, text)
+        had_ended = ended
 
     yield draw_lines
 

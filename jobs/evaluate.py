@@ -23,6 +23,7 @@ from cluster.evaluation import (
     run_label,
 )
 from cluster.handles import Crew
+from cluster.parts import roles
 from cluster.plan import Plan, open_output, prepare
 from cluster.report import Report, write_summary
 from cluster.rollouts import run_rollouts
@@ -49,7 +50,7 @@ def _start(config: EvaluateConfig) -> int:
         print(line, file=sys.stderr)
     plan = prepare(config, output, redacted_yaml(config), source)
     with crew(config.cluster.kind) as hands:
-        preflight_here(config.teacher, config.user)
+        preflight_here(*roles(config.teacher, config.user).values())
         return _run(config, plan, open_output(plan), loaded, hands)
 
 

@@ -12,7 +12,7 @@ from agentscaler.adapters.tau2.rescore import rescore
 from agentscaler.errors import ConfigError
 from agentscaler.shards.storage import write_text
 from cluster.config import TrackingConfig
-from cluster.plan import CONFIG_FILE
+from cluster.plan import CONFIG_FILE, check_folder
 from cluster.tracker import Tracker
 from jobs.compose import compose, output_folder, redacted_yaml, refuse, tracking_uri
 
@@ -30,8 +30,11 @@ def main(arguments: list[str]) -> int:
     config = compose("evaluate_results", ResultsConfig, arguments)
     try:
         output = output_folder("evaluate", config.output, config.output_root)
-        if output.exists() and any(path.name not in (CONFIG_FILE, "summary.json") for path in output.iterdir()):
-            raise ConfigError(f"output={output}: is not empty, and no output of this job")
+        check_folder(
+            output,
+            lambda before: {"results": ResultsConfig.model_validate(before).results},
+            {"results": config.results},
+        )
         summary = rescore(Path(config.results), _progress).summary()
         write_text(output / CONFIG_FILE, redacted_yaml(config))
     except ConfigError as error:

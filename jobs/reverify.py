@@ -20,7 +20,7 @@ from agentscaler.shards.files import read_rollouts, shard_paths, write_parquet
 from agentscaler.shards.storage import AnyPath, folder, write_text
 from agentscaler.verify.funnel import VerifyMode
 from cluster.config import TrackingConfig
-from cluster.plan import CONFIG_FILE, read_output
+from cluster.plan import CONFIG_FILE, check_folder, read_output
 from cluster.tracker import Tracker
 from jobs.compose import compose, output_folder, redacted_yaml, refuse, tracking_uri
 
@@ -107,20 +107,11 @@ def _check_input(config: ReverifyConfig, source: AnyPath) -> None:
 
 def _check_output(config: ReverifyConfig, output: AnyPath) -> None:
     """Running again with the same output writes the same shards anew; another configuration is refused."""
-    if not output.exists() or not any(output.iterdir()):
-        return
-    try:
-        before = yaml.safe_load((output / CONFIG_FILE).read_text())
-    except OSError:
-        raise ConfigError(
-            f"output={output}: is not empty, and no output of this job ({CONFIG_FILE} is missing)"
-        ) from None
-    now = config.model_dump(mode="json")
-    for key in ("input", "mode", "verify"):
-        if before.get(key) != now[key]:
-            raise ConfigError(
-                f"output={output}: holds another configuration: {key} was {before.get(key)}, is {now[key]}"
-            )
+    check_folder(output, lambda before: _shape(ReverifyConfig.model_validate(before)), _shape(config))
+
+
+def _shape(config: ReverifyConfig) -> dict[str, object]:
+    return config.model_dump(mode="json", include={"input", "mode", "verify"})
 
 
 if __name__ == "__main__":

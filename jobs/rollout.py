@@ -12,6 +12,7 @@ import sys
 from cluster.config import RolloutConfig
 from cluster.dispatcher import Progress
 from cluster.handles import Crew
+from cluster.parts import roles
 from cluster.plan import Plan, open_output, prepare
 from cluster.report import Report, write_summary
 from cluster.rollouts import run_rollouts
@@ -35,7 +36,7 @@ def _start(config: RolloutConfig) -> int:
     output = output_folder("rollout", config.output, config.output_root)
     plan = prepare(config, output, redacted_yaml(config))
     with crew(config.cluster.kind) as hands:
-        preflight_here(config.teacher, config.user)
+        preflight_here(*roles(config.teacher, config.user).values())
         return _run(config, plan, open_output(plan), hands)
 
 

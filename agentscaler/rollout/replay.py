@@ -12,6 +12,7 @@ import orjson
 
 from agentscaler.benchmark import AnyDomain, AnyTask
 from agentscaler.domain.domain import Domain
+from agentscaler.messages import calls_with_results
 from agentscaler.rollout.record import Rollout
 from agentscaler.rollout.scene import Actor
 from agentscaler.rollout.scenes import open_scene
@@ -56,20 +57,18 @@ def verify_recorded(task: Task, rollout: Rollout, domain: Domain, mode: VerifyMo
 def verify_replayed(task: AnyTask, rollout: Rollout, domain: AnyDomain, mode: VerifyMode) -> tuple[Verdict, list[str]]:
     """The verdict after replaying every call, and in what the replay parts from the record (empty when in nothing)."""
     scene = open_scene(task, domain, mode)
-    results = {m.tool_call_id: m for m in rollout.messages if m.role == "tool"}
     parted = []
-    for message in rollout.messages[len(scene.opening) :]:
+    for message, call, recorded in calls_with_results(rollout.messages[len(scene.opening) :]):
+        if recorded is None:
+            continue  # the conversation was stopped before this call ran
         actor: Actor = "user" if message.role == "user" else "agent"
-        for call in message.tool_calls:
-            if (recorded := results.get(call.id)) is None:
-                continue  # the conversation was stopped before this call ran
-            made = scene.call(actor, call.name, call.arguments)
-            if (made.outcome, made.content, made.changed_keys) != (
-                recorded.outcome,
-                recorded.content,
-                recorded.changed_keys,
-            ):
-                parted.append(
-                    f"call {call.id} ({call.name}) answered {made.content[:80]}, recorded {recorded.content[:80]}"
-                )
+        made = scene.call(actor, call.name, call.arguments)
+        if (made.outcome, made.content, made.changed_keys) != (
+            recorded.outcome,
+            recorded.content,
+            recorded.changed_keys,
+        ):
+            parted.append(
+                f"call {call.id} ({call.name}) answered {made.content[:80]}, recorded {recorded.content[:80]}"
+            )
     return scene.judge(rollout.messages, rollout.stop_reason).verdict, parted

@@ -26,6 +26,7 @@ PERSONAS = (
     "not used to computers", "young, casual", "precise, lists things in order", "friendly, jokes once",
     "a non-native speaker with simple sentences", "tired after a long day",
 )  # fmt: skip
+MODEL_FAULT = "no answer:"  # so begins the reason where it was not the words' fault
 MAX_LONGER = 2.5  # a text that is so much longer than the first says something else
 
 
@@ -60,9 +61,12 @@ class Author:
                 text = _plain(await self._ask(_writing(task.intent, self._persona(task, turn)), task, turn))
                 reason = check_text(task, domain, text) or ""
                 if not reason and self._config.reader:
-                    reason = await self._read_blind(task, domain, text, turn)
-            except (RolloutFault, ContextOverflow) as error:
-                reason = f"the model: {type(error).__name__}"
+                    reason = await self._read_blind(task, domain, "\n".join([text, *task.written.then]), turn)
+            except RolloutFault as error:
+                reason = f"{MODEL_FAULT} {error.words}"
+                continue
+            except ContextOverflow:
+                reason = "longer than the model's context"
                 continue
             if not reason:
                 return Authored(text)

@@ -23,6 +23,8 @@ MIX: dict[Kind, float] = {
     Kind.AMBIGUOUS: 0.09,
 }
 
+MOST_GOALS = 9
+
 
 class Dials(BaseModel):
     """`mix`: weights, not shares; a kind that is not named has none. `min_calls` is for kinds that act, `min_writes` and `max_writes` for
@@ -52,6 +54,8 @@ class Dials(BaseModel):
             raise ValueError(f"min_calls: {self.min_calls} is more than max_calls={self.max_calls}")
         if min(self.goals) < 2:
             raise ValueError(f"goals: {min(self.goals)} is not several")
+        if max(self.goals) > MOST_GOALS:
+            raise ValueError(f"goals: {max(self.goals)} is more than {MOST_GOALS}, more than anybody says at once")
         if writing := [kind.value for kind in kinds if not kind.must_not_write]:
             if not self.max_writes:
                 raise ValueError(f"max_writes: 0, but mix asks for {', '.join(writing)}, which write")

@@ -19,6 +19,7 @@ from agentscaler.tasks.setting import Row, Setting
 from agentscaler.tasks.speech import Finding
 from agentscaler.tasks.task import Ask, Call, Fact, Say, Step
 from agentscaler.tasks.walk.graph import Feed, ToolGraph
+from agentscaler.tasks.walk.provenance import values_at
 from agentscaler.world.environment import CallResult, Environment
 
 MAX_DEPTH = 3  # reads that lead to one argument, one after the other
@@ -101,7 +102,7 @@ class Draft:
 
     def look_up_choices(self, call: Call, names: set[str]) -> None:
         """The lists in which the arguments of these names stand, so that an agent sees what there is to choose from."""
-        for name in names & set(call.arguments):
+        for name in sorted(names & set(call.arguments)):
             if not self._obtain(call.call, (name,), call.arguments[name], MAX_DEPTH):
                 raise Dropped(f"no reads lead to {call.call}.{name}")
 
@@ -144,7 +145,9 @@ class Draft:
             if arguments is None:
                 continue
             made = self._make(Call(call=way.producer, arguments=arguments))
-            if made.result.outcome is Outcome.OK and any(_equal(leaf, value) for leaf in at(made.parsed, way.path)):
+            if made.result.outcome is Outcome.OK and any(
+                _equal(leaf, value) for leaf in values_at(made.parsed, way.path)
+            ):
                 self._keep_read(made)
                 return True
         return False
@@ -169,7 +172,7 @@ class Draft:
         if made.result.outcome is not Outcome.OK:
             return False
         paths = [way.path for way in ways if way.producer == finding.call]
-        if any(_equal(leaf, value) for path in paths for leaf in at(made.parsed, path)):
+        if any(_equal(leaf, value) for path in paths for leaf in values_at(made.parsed, path)):
             self._keep_read(made)
             return True
         return False
@@ -223,7 +226,7 @@ class Draft:
         if isinstance(value, str):
             return value in self._seen
         return any(
-            made.call.call == way.producer and any(_equal(leaf, value) for leaf in at(made.parsed, way.path))
+            made.call.call == way.producer and any(_equal(leaf, value) for leaf in values_at(made.parsed, way.path))
             for made in self.made
             for way in ways
         )
@@ -258,17 +261,6 @@ def leaves(arguments: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 def values_in(parsed: Any) -> Iterator[Any]:
     return (value for _, value in leaves(parsed))
-
-
-def at(parsed: Any, path: tuple[str, ...]) -> Iterator[Any]:
-    """All that stands at a path of a result."""
-    if not path:
-        yield parsed
-    elif path[0] == "*":
-        for item in parsed if isinstance(parsed, list) else ():
-            yield from at(item, path[1:])
-    elif isinstance(parsed, dict) and path[0] in parsed:
-        yield from at(parsed[path[0]], path[1:])
 
 
 def _equal(one: Any, other: Any) -> bool:

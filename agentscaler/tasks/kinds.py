@@ -1,4 +1,4 @@
-"""One function a kind of task: from a draw to a `WrittenTask` whose reference has been walked. What does not come off is `Dropped`.
+"""One function a kind of task: from a draw to a `Task` whose reference has been walked. What does not come off is `Dropped`.
 
 Each says what makes its kind what it is, and proves it: that a parameter is missing (more than one end fits the words), that a name is
 ambiguous (it fits several things that could be meant), that a change of mind ends like the second wish alone.

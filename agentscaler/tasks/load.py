@@ -42,6 +42,8 @@ def open_tasks(tasks: str, domain: str | None, path: str | None = None) -> TaskS
             raise ConfigError("domain: tasks=written needs a domain")
         loaded = load_domain(domain, path)
         written = tuple(compile_shipped(domain, path))
+        if not written:
+            raise ConfigError(f"tasks=written: the domain {domain} has none")
         return TaskSource(len(written), {loaded.fingerprint: loaded}, written)
     file = folder(tasks)
     if not file.is_file():

@@ -6,6 +6,7 @@ the database and of the policy's rules.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -210,7 +211,7 @@ class Maker:
             raise Dropped(f"words: {problem}")
         content = [kind.value, self.world.seed, opening, *then, [step.model_dump(mode="json") for step in draft.steps]]
         written = WrittenTask(
-            id=f"{kind.value}_{name}"[:68] + f"_{digest(content)[:10]}",
+            id=re.sub("[^a-z0-9_]+", "_", f"{kind.value}_{name}".lower())[:68] + f"_{digest(content)[:10]}",
             kind=kind,
             seed=self.world.seed,
             intent=opening,

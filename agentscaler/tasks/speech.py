@@ -121,7 +121,7 @@ class Clause(_Frozen):
 class Wish(_Frozen):
     """Something that is done by one writing call. `cases` is a query: each row is one thing that the speaker could want, whether the
     world allows it or not. `arguments`: parameter -> column (or a list or object of such); a NULL is left out. `things`: slot -> thing,
-    its key's columns being among the case's. `first` names the wishes whose calls have to come before, in the same case."""
+    its key's columns being among the case's. `before`: calls that have to come before, in the same case."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")
     call: str
@@ -286,7 +286,7 @@ def _problems(program: Program, speech: Speech) -> Iterator[tuple[str, str]]:
                         if column is not None and column not in columns:
                             yield where, f"tells: cases has no column {column}"
                 continue
-            yield from _slots(where, entry.because, known)
+            yield from _slots(where, entry.because, columns | person)
             rules = {rule.name for rule in program.domain.policy if rule.level is RuleLevel.TEXT_ONLY}
             if unknown := sorted({*entry.pleas, *([entry.forbidden_by] if entry.forbidden_by else [])} - rules):
                 yield where, f"there is no text_only rule {unknown[0]}"
@@ -294,18 +294,20 @@ def _problems(program: Program, speech: Speech) -> Iterator[tuple[str, str]]:
                 if slot not in known:
                     yield where, f"leave_out: there is no slot {slot}"
                 yield from _slots(where, (*left.words, *left.says), known)
+                yield from _slots(where, left.question, columns | person)
             for change in (*entry.changes, *entry.instead):
                 if missing := sorted(set(change.differ) - columns):
                     yield where, f"differ: cases has no column {missing[0]}"
                 yield from _slots(where, change.words, known | {f"first.{name}" for name in known})
             for plea in entry.pleas.values():
-                yield from _slots(where, plea, known)
+                yield from _slots(where, plea, columns | person | set(entry.things))
             for call in entry.before:
                 yield from _fits(program, where, call.call, call.arguments, columns | person, writes=None)
         for entry in speech.off_topic:
             if missing := sorted(set(entry.things.values()) - set(things)):
                 yield "off_topic", f"things: there is no thing {missing[0]}"
             yield from _slots("off_topic", entry.words, person | set(entry.things))
+        yield from _slots("small_talk", speech.small_talk, person)
 
 
 def _fits(

@@ -1,7 +1,6 @@
 """Words with slots: `{new_date:day}` becomes "May 20", "the 20th of May" or "Wednesday, May 20".
 
-Owns the forms a value can be said in, and which told value a form leaves in the words (`spellings`), so that a check can find it there
-again. Draws by the `Random` given; knows nothing of worlds.
+Owns the forms a value can be said in, draws by the `Random` given; knows nothing of worlds.
 """
 
 from __future__ import annotations
@@ -39,11 +38,16 @@ def check_words(words: str) -> str | None:
 
 
 def fill(words: str, values: Mapping[str, Any], random: Random) -> str:
-    """Every slot filled. Not yet `tidy`: it may become a part of other words."""
+    """Every slot filled. Not yet `tidy`: it may become a part of other words. A value that does not have the form stands as it is:
+    of worlds that nobody wrote words for, forms are guessed from names."""
 
     def one(match: re.Match[str]) -> str:
         form, _, rest = (match.group(2) or "plain").partition(" ")
-        return FORMS[form](values[match.group(1)], rest, random)
+        value = values[match.group(1)]
+        try:
+            return FORMS[form](value, rest, random)
+        except (ValueError, TypeError):
+            return str(value)
 
     return _SLOT.sub(one, words)
 
@@ -113,7 +117,11 @@ def _more(value: Any, rest: str, random: Random) -> str:
 
 
 def _number(value: Any, random: Random) -> str:
-    return _NUMBERS[value] if 0 <= value < len(_NUMBERS) and random.random() < 0.8 else str(value)
+    return (
+        _NUMBERS[value]
+        if isinstance(value, int) and 0 <= value < len(_NUMBERS) and random.random() < 0.8
+        else str(value)
+    )
 
 
 def _noun(value: Any, rest: str) -> str:

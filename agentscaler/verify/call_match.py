@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from agentscaler.canonical import canonical_json
-from agentscaler.messages import Message, Outcome, ToolCall
+from agentscaler.messages import Message, Outcome, ToolCall, calls_with_results
 from agentscaler.tasks.task import Answer, Task
 from agentscaler.verify.refusal import declines
 
@@ -62,7 +62,7 @@ _MONTHS = [
 
 def check_calls(task: Task, messages: Sequence[Message], write_tools: frozenset[str], exact: bool) -> list[str]:
     reasons = []
-    calls = list(_calls(messages))
+    calls = [(call, result) for _, call, result in calls_with_results(messages)]
     if task.kind.must_not_write:
         reasons += [
             f"attempted the write {call.name} ({_outcome(result)})"
@@ -79,13 +79,6 @@ def check_calls(task: Task, messages: Sequence[Message], write_tools: frozenset[
     if exact:
         reasons += _check_exact(task, calls)
     return reasons
-
-
-def _calls(messages: Sequence[Message]) -> Iterator[tuple[ToolCall, Message | None]]:
-    results = {m.tool_call_id: m for m in messages if m.role == "tool"}
-    for message in messages:
-        for call in message.tool_calls:
-            yield call, results.get(call.id)
 
 
 def _found_something(result: Message | None) -> bool:

@@ -27,7 +27,7 @@ class SoundnessBench(BaseModel):
 
     domain: DomainChoice | None = None
     tasks: str = "written"
-    minimum: int = Field(default=5000, ge=1)
+    minimum: int | None = Field(default=None, ge=1)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -47,7 +47,8 @@ def main(arguments: list[str]) -> int:
         name, path = (config.domain.name, config.domain.path) if config.domain else (None, None)
         tasks, domains = load_tasks(config.tasks, name, path)
         processes = min(2, os.cpu_count() or 1)
-        rates = measure(domains, tasks, config.minimum, config.seed, processes, _progress)
+        minimum = config.minimum or (5000 if config.tasks == "written" else 50_000)
+        rates = measure(domains, tasks, minimum, config.seed, processes, _progress)
     except ConfigError as error:
         refuse(str(error))
     _describe(rates)

@@ -163,3 +163,19 @@ def test_help_lists_the_groups(run_job: RunJob) -> None:
     for group in ("domain", "teacher", "user", "cluster", "tracking"):
         assert group in words
     assert "reference" in words
+
+
+@pytest.mark.parametrize(
+    ("job", "source"), [("reverify", "input=runs/no"), ("evaluate", "results=no.json"), ("build_tasks", "count=3")]
+)
+def test_an_output_that_is_none(run_job: RunJob, tmp_path: Path, job: str, source: str) -> None:
+    """Every job that writes a folder looks at it in the same way."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.yaml").write_text("")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.yaml").write_text("a: [")
+    for name, words in (("file", "is a file"), ("empty", "is not this job's"), ("broken", "is not this job's")):
+        run = run_job(job, source, f"output={tmp_path / name}")
+        assert run.returncode == 2, run.stderr[-2000:]
+        assert f"output={tmp_path / name}: " in run.stderr and words in run.stderr and run.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Promises: only the steady middle of a job is measured; the server answers each turn after its time; two nodes get equal work."""
+"""Promises: only the steady middle of a job is measured; the server answers each turn after its time; each number of nodes has a rate."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ import yaml
 from agentscaler.domain.store import SHIPPED
 from agentscaler.shards.files import read_tasks
 from agentscaler.tasks.dials import Dials
+from cluster.plan import tasks_digest
 from tests.conftest import ROOT, RayHead, RunJob
 
 HERE = ["cluster=in_process"]
@@ -50,6 +51,9 @@ def test_made_and_solved_by_the_reference_and_continued(run_job: RunJob, tmp_pat
     assert len({task.task_digest for task in tasks}) == len(tasks) == 50
     assert {task.source for task in tasks} == {"walk"}
     assert set(pq.read_table(output / "tasks.parquet")["split"].to_pylist()) == {"held_out"}
+    assert summary["tasks_digest"] == tasks_digest(output / "tasks.parquet"), (
+        "the name that rollouts give to their input"
+    )
     assert summary["made"] >= 50 and summary["tasks_per_s"] > 0 and 0 < summary["yield"] <= 1
     for picture in ("mix", "lengths", "drops", "tools"):
         assert (output / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
@@ -170,7 +174,25 @@ def test_what_has_changed_since_is_not_mixed(run_job: RunJob, tmp_path: Path) ->
     file = tmp_path / "later" / "notes" / "domain.yaml"
     file.write_text(file.read_text().replace("description: ", "description: Changed. ", 1))
     words = refused(run_job, f"domains={tmp_path / 'later'}", *line[1:])
-    assert "domain notes has changed since: choose another output" in words and "notes-1.parquet" in words
+    assert "holds tasks of other domains, or one has changed since: choose another output" in words
+
+
+def test_other_domains_leave_what_is_there_as_it_is(run_job: RunJob, tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED / "notes", tmp_path / "two" / "notes")
+    shutil.copytree(SHIPPED / "notes", tmp_path / "one" / "notes")
+    shutil.copytree(SHIPPED / "airline", tmp_path / "two" / "airline")
+    line = ["count=20", *HERE, f"output={tmp_path / 'o'}"]
+    summary_of(run_job("build_tasks", f"domains={tmp_path / 'two'}", *line))
+    before = {path: path.read_bytes() for path in (tmp_path / "o").rglob("*") if path.is_file()}
+    assert "other domains" in refused(run_job, f"domains={tmp_path / 'one'}", *line)
+    assert {path: path.read_bytes() for path in (tmp_path / "o").rglob("*") if path.is_file()} == before
+    assert len(read_tasks(tmp_path / "o" / "tasks.parquet")) == 20
+
+
+def test_an_author_that_cannot_be_reached_is_said_before_the_work(run_job: RunJob, tmp_path: Path) -> None:
+    line = ["domains=[notes]", "count=20", "author=endpoint", "author.base_urls=[http://127.0.0.1:9/v1]"]
+    assert "127.0.0.1:9" in refused(run_job, *line, "author.chat.model=m", *HERE, f"output={tmp_path / 'o'}")
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize("damage", ["corrupt", "truncated", "foreign"])

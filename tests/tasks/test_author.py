@@ -11,7 +11,7 @@ import pytest
 from agentscaler.domain.store import load_domain
 from agentscaler.errors import FaultClass, RolloutFault
 from agentscaler.tasks.anchors import Anchors, invented, lost
-from agentscaler.tasks.author import Author, AuthorConfig, check_text
+from agentscaler.tasks.author import MODEL_FAULT, Author, AuthorConfig, check_text
 from agentscaler.tasks.compile import compile_shipped
 from agentscaler.tasks.task import Kind
 
@@ -98,7 +98,13 @@ def test_a_model_that_fails_leaves_the_grammars_text():
     task = compile_shipped("notes")[0]
     fault = RolloutFault(FaultClass.USER_FAULT, "down")
     authored, _ = write(task, fault, fault)
-    assert authored.intent is None and authored.reason.startswith("the model")
+    assert authored.intent is None and authored.reason.startswith(MODEL_FAULT)
+
+
+def test_the_reader_sees_all_that_the_person_says() -> None:
+    task = next(one for one in compile_shipped("notes") if one.written.then)
+    _, endpoint = write(task, task.intent, "none", tries=1)
+    assert all(words in endpoint.asked[1] for words in (task.intent, *task.written.then))
 
 
 def test_what_is_to_be_asked_for_must_not_be_told():

@@ -60,3 +60,8 @@ def test_equal_demands_have_equal_digests() -> None:
     assert one.dials_digest != Dials(mix={Kind.WRITE: 1}).dials_digest
     assert one.dials_digest != Dials(mix={Kind.WRITE: 1, Kind.REFUSAL: 3}, max_calls=9).dials_digest
     assert Dials.model_validate(one.model_dump(mode="json")) == one
+
+
+def test_no_more_goals_than_anybody_says() -> None:
+    with pytest.raises(ValidationError, match="goals: 10 is more than 9"):
+        Dials(goals=(10,))

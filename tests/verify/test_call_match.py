@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agentscaler.messages import Message, Outcome, ToolCall
+from agentscaler.messages import Message, Outcome, ToolCall, calls_with_results
 from agentscaler.tasks.task import Answer, Call, Task, WrittenTask
 from agentscaler.verify.call_match import check_calls, is_told, spell
 
@@ -194,3 +194,25 @@ def test_exact_mode(turns: tuple, same: bool) -> None:
 def test_exact_mode_leaves_out_calls_expected_to_be_refused() -> None:
     recovery = task("recovery", calls=(REFERENCE[1], *REFERENCE), expected_refused=(1,))
     assert check_calls(recovery, talk(read("[]"), MOVE, "Done."), WRITES, exact=True) == []
+
+
+def test_a_server_may_number_its_calls_anew_each_turn() -> None:
+    """Each result belongs to the call of its own turn, whatever ids later ones have."""
+    messages = [
+        one
+        for content in ('[{"id": 1}]', "[]")
+        for one in (
+            Message("assistant", tool_calls=(ToolCall("call_0", "list_folders", "{}"),)),
+            Message("tool", content, tool_call_id="call_0", outcome=Outcome.OK),
+        )
+    ]
+    assert [result and result.content for _, _, result in calls_with_results(messages)] == ['[{"id": 1}]', "[]"]
+    told = [
+        Message("system", "s"),
+        Message("user", "u"),
+        *messages,
+        Message("assistant", "I'm sorry, I can't do that."),
+    ]
+    assert check_calls(task("refusal", forbidden=Call(call="move_note", arguments={})), told, WRITES, exact=False) == []
+    stopped = [*told[:4], Message("assistant", tool_calls=(ToolCall("call_0", "list_folders", "{}"),))]
+    assert [result is None for _, _, result in calls_with_results(stopped)] == [False, True]

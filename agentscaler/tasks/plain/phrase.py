@@ -95,7 +95,7 @@ def phrase_of(facts: Facts, tool: str, parts: Sequence[Part], clauses: Sequence[
     """`parts` are those that are always there."""
     one = facts.program.tools[tool].tool
     text = verb_phrase(one.description, one.name)
-    created = [table for table, column in facts.program.tools[tool].writes if column == "*"]
+    created = sorted(table for table, column in facts.program.tools[tool].writes if column == "*")
     spans: list[Span] = []
     for part in parts:
         if part.role is Role.THING and part.home is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from agentscaler.tasks.plain.english import is_plural, label_of
+from agentscaler.tasks.plain.english import is_plural, label_of, words_of
 from agentscaler.tasks.plain.facts import Facts, Home, Sort
 from agentscaler.tasks.plain.parts import parts_of, template_of
 from agentscaler.tasks.plain.things import make_thing, thing_name
@@ -59,7 +59,7 @@ def questions_of(facts: Facts, tool: str) -> Iterator[Asked]:
                 *words[2:],
             )
         question = Question(
-            name=f"{tool[:15]}_{key}"[:31].rstrip("_"),
+            name="_".join(words_of(f"{tool[:15]}_{key}"))[:31].rstrip("_"),
             call=tool,
             cases=(
                 f'SELECT t."{home.column}" AS "{parts[0].column}", {answer} AS answer FROM "{home.table}" t{join[0]} '

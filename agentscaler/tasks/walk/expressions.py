@@ -73,7 +73,7 @@ class Expressions:
 
     def equate(self, one: Value, other: Value) -> None:
         for here, there in ((one, other), (other, one)):
-            for path in here.arguments:
+            for path in sorted(here.arguments):
                 self.matched.setdefault(path, set()).update(there.columns)
 
     def _look_up(self, node: exp.Column, scope: Scope) -> Value:

@@ -172,7 +172,7 @@ class Lineage:
 
     def _store(self, table: str, name: str, value: Value) -> None:
         if column := self._column(table, name):
-            for path in value.arguments:
+            for path in sorted(value.arguments):
                 self.stored.setdefault(path, set()).add(column)
 
     def _column(self, table: str, name: str) -> Column | None:
